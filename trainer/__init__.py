@@ -1,0 +1,1 @@
+"""Config boundary, curriculum, loss, ZeRO engine, loop, evaluation and reports. Knows no Hydra app."""

@@ -1,0 +1,102 @@
+"""Attention inside packed samples only, as one registered Hugging Face attention function.
+
+A packed micro-batch is one row of concatenated samples; ``cu_seqlens`` says where each begins. No
+[T, T] mask is ever built: on CUDA with flash-attn installed the variable-length kernel runs, elsewhere
+PyTorch's own scaled dot product attention runs sample by sample.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import AttentionInterface, PreTrainedModel
+
+NAME = "polyphase_segments"
+
+
+def segment_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    cu_seqlens: torch.Tensor | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention within each segment.
+
+    Args:
+        query: [b, heads, T, d]; key and value: [b, kv_heads, T, d].
+        attention_mask: always None; right padding needs none under causal attention.
+        cu_seqlens: int32 [segments + 1] with b = 1; None means each row is one segment.
+
+    Returns:
+        [b, T, heads, d], and None for the attention weights.
+    """
+    assert attention_mask is None, "segments replace masks"
+    if getattr(module, "sliding_window", None):
+        raise ValueError(
+            f"{type(module).__name__}: sliding-window attention is not supported for training; "
+            "set use_sliding_window: false in the model's config.json"
+        )
+    if cu_seqlens is not None and _flash_attention_available(query):
+        return _flash(query, key, value, cu_seqlens, dropout, scaling), None
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    ends = [query.shape[2]] if cu_seqlens is None else cu_seqlens.tolist()[1:]
+    sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
+    pieces = [
+        F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling)
+        for q, k, v in zip(
+            query.split(sizes, 2), key.split(sizes, 2), value.split(sizes, 2), strict=True
+        )
+    ]
+    return torch.cat(pieces, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _flash_attention_available(query: torch.Tensor) -> bool:
+    return (
+        query.is_cuda
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and importlib.util.find_spec("flash_attn") is not None
+    )
+
+
+def _flash(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    dropout: float,
+    scaling: float | None,
+) -> torch.Tensor:
+    from flash_attn import flash_attn_varlen_func  # GPU-only extra
+
+    longest = int((cu_seqlens[1:] - cu_seqlens[:-1]).max())
+    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # [T, heads, d]
+    out: torch.Tensor = flash_attn_varlen_func(
+        q, k, v, cu_seqlens, cu_seqlens, longest, longest, dropout, scaling, causal=True
+    )
+    return out.unsqueeze(0)
+
+
+AttentionInterface.register(NAME, segment_attention)
+
+
+@contextmanager
+def generation_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Use attention with masks and a key-value cache while generating."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)

@@ -1,0 +1,268 @@
+"""The one typed tree that the composed configuration is merged onto.
+
+Fields of the data side are in ``data_modules.config``. Defaults here are the neutral ones; the values
+a run is made of live in ``conf/``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from data_modules.config import BoundaryConfig, DataConfig, MixtureConfig
+
+
+class Shape(Enum):
+    """Shape of a phase's learning rate after its warm-up."""
+
+    constant = "constant"
+    linear = "linear"
+    cosine = "cosine"
+    wsd = "wsd"  # warm-up, stable, decay
+
+
+class OptimizerState(Enum):
+    """What happens to the optimizer's moments at the start of a phase."""
+
+    keep = "keep"
+    reset = "reset"
+
+
+class Normalization(Enum):
+    """What the weights of a step's loss are equal over; see ``trainer.objective``."""
+
+    token = "token"
+    sample = "sample"
+    task = "task"
+
+
+class Precision(Enum):
+    """Compute precision; master weights and moments are fp32 either way."""
+
+    bf16 = "bf16"
+    fp32 = "fp32"
+
+
+class Init(Enum):
+    """Where the weights of a model come from."""
+
+    pretrained = "pretrained"
+    random = "random"
+
+
+class AdaptationKind(Enum):
+    """Which parameters are trained."""
+
+    full = "full"
+    lora = "lora"
+
+
+class Offload(Enum):
+    """Where ZeRO keeps a partitioned state."""
+
+    none = "none"
+    cpu = "cpu"
+
+
+class WandbMode(Enum):
+    """Weights & Biases mode."""
+
+    online = "online"
+    offline = "offline"
+
+
+@dataclass
+class ScheduleConfig:
+    """Learning-rate curve of a phase, relative to its ``lr``.
+
+    Attributes:
+        warmup_ratio: linear warm-up from 0, as a share of the phase's steps.
+        warmup_steps: the same in steps; wins over ``warmup_ratio``.
+        decay_ratio: share of the phase that ``shape: wsd`` decays over, at its end.
+        end_ratio: learning rate at the last step / lr; unused by ``constant``.
+    """
+
+    shape: Shape = Shape.constant
+    warmup_ratio: float = 0.0
+    warmup_steps: int | None = None
+    decay_ratio: float = 0.2
+    end_ratio: float = 0.0
+
+
+@dataclass
+class PhaseConfig(MixtureConfig):
+    """One phase: its mixture (inherited) and how it is optimised.
+
+    Attributes:
+        lr: peak learning rate.
+        loss_weights: task -> alpha of the loss (default 1); see ``trainer.objective``.
+    """
+
+    lr: float = 1e-5
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    optimizer_state: OptimizerState = OptimizerState.keep
+    loss_normalization: Normalization = Normalization.token
+    loss_weights: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class CurriculumConfig:
+    """The phases of a run.
+
+    Attributes:
+        phases: settings by name; their order is the training order when nothing is selected.
+        select: names and order of the phases to run, filled by ``+phase=``. Only its keys count.
+    """
+
+    phases: dict[str, PhaseConfig] = field(default_factory=dict)
+    select: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ModelConfig:
+    """A Hugging Face causal language model.
+
+    Attributes:
+        path: model directory or hub name; with ``init: random`` it may be None.
+        tokenizer: tokenizer directory or hub name; None means ``path``.
+        architecture: ``model_type`` and config fields for ``init: random``; the vocabulary size is
+            the tokenizer's.
+        trust_remote_code: run Python code that ships with the model.
+    """
+
+    name: str = "???"
+    init: Init = Init.pretrained
+    path: str | None = None
+    tokenizer: str | None = None
+    architecture: dict[str, Any] = field(default_factory=dict)
+    trust_remote_code: bool = False
+    activation_checkpointing: bool = False
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW. Weight decay applies to matrices only, not to biases and norms."""
+
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+
+
+@dataclass
+class ZeroConfig:
+    """DeepSpeed ZeRO.
+
+    Attributes:
+        extra: further DeepSpeed keys, checked against DeepSpeed's own configuration classes.
+    """
+
+    stage: int = 2
+    offload_optimizer: Offload = Offload.none
+    offload_parameters: Offload = Offload.none
+    reduce_bucket_size: int = 50_000_000
+    allgather_bucket_size: int = 50_000_000
+    overlap_comm: bool = True
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class AdaptationConfig:
+    """Full parameters, or LoRA adapters (Hu et al., arXiv 2106.09685) through peft."""
+
+    kind: AdaptationKind = AdaptationKind.full
+    rank: int = 8
+    alpha: int = 16
+    dropout: float = 0.0
+    target_modules: list[str] = field(default_factory=lambda: ["all-linear"])
+
+
+@dataclass
+class EvaluationConfig:
+    """Evaluation before training and at every phase end.
+
+    Attributes:
+        rows_per_task: evaluate the first rows of each task only; None takes all.
+        batch_size: rows of one forward or generation per rank.
+        generate: also judge greedy answers of tasks whose metric is not ``none``.
+    """
+
+    before_training: bool = True
+    at_phase_end: bool = True
+    rows_per_task: int | None = None
+    batch_size: int = 32
+    generate: bool = True
+
+
+@dataclass
+class LoggingConfig:
+    """Sinks beside ``metrics.jsonl``, which is always written."""
+
+    console_seconds: float = 10.0
+    wandb: bool = False
+    wandb_mode: WandbMode = WandbMode.offline
+    wandb_project: str = "polyphase"
+    tensorboard: bool = False
+
+
+@dataclass
+class CheckpointConfig:
+    """What is written at a phase end, beside metrics."""
+
+    sharded: bool = True  # DeepSpeed state: weights, moments
+    export: bool = True  # Hugging Face model directory
+
+
+@dataclass
+class ClusterConfig:
+    """How processes meet and share a host."""
+
+    process_group_timeout_s: float = 1800.0
+    threads_per_rank: int | None = None  # None: cores / ranks on this host
+
+
+@dataclass
+class LimitsConfig:
+    """Bounds on a run.
+
+    Attributes:
+        steps_per_phase: plan at most this many steps of every phase; its draw is scaled down.
+    """
+
+    steps_per_phase: int | None = None
+
+
+@dataclass
+class Config:
+    """The whole configuration of a run.
+
+    Attributes:
+        init_from: start from this model directory instead of the previous phase or the model.
+        global_batch_size: rows per optimizer step, over all ranks.
+        micro_batch_size: rows of one forward per rank; with packing, its token budget in units of
+            ``data.max_seq_len``.
+        deterministic: use deterministic kernels only; slower.
+    """
+
+    run_name: str = "???"
+    output_dir: str = "???"
+    seed: int = 0
+    init_from: str | None = None
+    global_batch_size: int = 64
+    micro_batch_size: int = 1
+    precision: Precision = Precision.bf16
+    deterministic: bool = False
+    data: DataConfig = field(default_factory=DataConfig)
+    boundary: BoundaryConfig = field(default_factory=BoundaryConfig)
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    zero: ZeroConfig = field(default_factory=ZeroConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)

@@ -1,0 +1,125 @@
+"""The DeepSpeed JSON, built in one place with every value explicit.
+
+DeepSpeed accepts misspelt top-level keys without a word (``zero_optimisation`` turns ZeRO off) and has
+defaults that change training (``gradient_clipping`` 1.0), so nothing is left to it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from data_modules.faults import ConfigFault, Fault
+from trainer.config.schema import Config, Offload, Precision, ZeroConfig
+
+# Top-level keys that zero.extra may set: those that leave batches, precision and the loss alone.
+EXTRA_KEYS = frozenset(
+    {
+        "activation_checkpointing",
+        "aio",
+        "comms_logger",
+        "communication_data_type",
+        "dump_state",
+        "flops_profiler",
+        "memory_breakdown",
+        "wall_clock_breakdown",
+        "zero_optimization",
+    }
+)
+
+
+def deepspeed_config(config: Config, dp_world_size: int) -> dict[str, Any]:
+    """The configuration for ``deepspeed.initialize``.
+
+    ``managed_gradient_accumulation: false`` gives the accumulation boundary to our loop: the number
+    of micro-steps may differ from step to step, and ``backward`` divides by nothing
+    (``gradient_accumulation_steps`` is 1).
+
+    Raises:
+        ConfigFault: ``zero.extra`` has keys that DeepSpeed does not know or that are ours.
+    """
+    bf16 = config.precision is Precision.bf16
+    # At stage 0 in fp32 DeepSpeed clips without telling the norm: ZeroEngine does it there.
+    clips_itself = config.zero.stage == 0 and not bf16
+    built: dict[str, Any] = {
+        "train_batch_size": config.micro_batch_size * dp_world_size,
+        "train_micro_batch_size_per_gpu": config.micro_batch_size,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": 0.0 if clips_itself else config.optimizer.max_grad_norm,
+        "steps_per_print": None,
+        "bf16": {"enabled": bf16},
+        "fp16": {"enabled": False},
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "zero_optimization": _zero(config.zero),
+    }
+    _add_extra(built, config.zero.extra)
+    return built
+
+
+def _zero(zero: ZeroConfig) -> dict[str, Any]:
+    built: dict[str, Any] = {
+        "stage": zero.stage,
+        # The engine accumulates between steps by itself; stage 2 alone overlaps its reduction then.
+        "overlap_comm": zero.overlap_comm and zero.stage == 2,
+        "contiguous_gradients": True,
+        "reduce_scatter": True,
+        "reduce_bucket_size": zero.reduce_bucket_size,
+        "allgather_bucket_size": zero.allgather_bucket_size,
+        "round_robin_gradients": False,
+    }
+    if zero.offload_optimizer is not Offload.none:
+        built["offload_optimizer"] = {"device": zero.offload_optimizer.value, "pin_memory": True}
+    if zero.offload_parameters is not Offload.none:
+        built["offload_param"] = {"device": zero.offload_parameters.value, "pin_memory": True}
+    if zero.stage == 3:
+        built["stage3_prefetch_bucket_size"] = zero.reduce_bucket_size
+        built["stage3_param_persistence_threshold"] = 100_000
+        built["stage3_gather_16bit_weights_on_model_save"] = False
+    return built
+
+
+def _add_extra(built: dict[str, Any], extra: dict[str, Any]) -> None:
+    if not extra:
+        return
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    faults = [
+        Fault(f"zero.extra.{key}", "not allowed here", f"allowed: {', '.join(sorted(EXTRA_KEYS))}")
+        for key in extra
+        if key not in EXTRA_KEYS
+    ]
+    known = DeepSpeedZeroConfig.model_fields
+    names = set(known) | {field.alias for field in known.values() if field.alias}
+    for key, value in extra.get("zero_optimization", {}).items():
+        where = f"zero.extra.zero_optimization.{key}"
+        if key not in names:
+            faults.append(Fault(where, "unknown key", "DeepSpeed's ZeRO config has no such field"))
+        elif key in built["zero_optimization"]:
+            faults.append(Fault(where, "already set", "zero.* sets it", "Use the typed option."))
+        else:
+            built["zero_optimization"][key] = value
+    if faults:
+        raise ConfigFault(faults)
+    built |= {key: value for key, value in extra.items() if key != "zero_optimization"}
+    _validate_zero(built["zero_optimization"])
+
+
+def _validate_zero(section: dict[str, Any]) -> None:
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+    from pydantic import ValidationError
+
+    try:
+        DeepSpeedZeroConfig(**section)
+    except ValidationError as error:
+        raise ConfigFault(
+            [
+                Fault(
+                    "zero.extra.zero_optimization." + ".".join(str(part) for part in one["loc"]),
+                    repr(one["input"]),
+                    one["msg"],
+                )
+                for one in error.errors()
+            ]
+        ) from error

@@ -1,0 +1,121 @@
+"""Process groups: one setup for ``deepspeed``, ``torchrun`` and plain ``python``."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from data_modules.faults import UserFault
+from trainer.config.schema import ClusterConfig
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+    local_world_size: int
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+
+def ranks_from_environment() -> Ranks:
+    """Read the launcher's variables; without a launcher this is the only process."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    return Ranks(
+        rank=int(os.environ.get("RANK", "0")),
+        world_size=world_size,
+        local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+        # deepspeed names it LOCAL_SIZE, torchrun LOCAL_WORLD_SIZE
+        local_world_size=int(
+            os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", str(world_size)))
+        ),
+    )
+
+
+def set_threads(config: ClusterConfig, ranks: Ranks) -> None:
+    """Share the host's cores among its ranks; more threads than cores slow CPU ranks manifold."""
+    cores = len(os.sched_getaffinity(0))
+    threads = config.threads_per_rank or max(1, cores // ranks.local_world_size)
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def init(config: ClusterConfig, ranks: Ranks) -> torch.device:
+    """Start the process group through DeepSpeed and return this rank's device."""
+    os.environ.setdefault("RANK", str(ranks.rank))
+    os.environ.setdefault("LOCAL_RANK", str(ranks.local_rank))
+    os.environ.setdefault("WORLD_SIZE", str(ranks.world_size))
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    if "MASTER_PORT" not in os.environ:
+        assert ranks.world_size == 1, "a launcher sets MASTER_PORT"
+        os.environ["MASTER_PORT"] = str(_free_port())
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed
+
+    if not torch.cuda.is_available():
+        # Its shared-memory collectives are compiled for over a minute at the first start.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    else:
+        torch.cuda.set_device(ranks.local_rank)
+    deepspeed.init_distributed(
+        dist_backend="nccl" if torch.cuda.is_available() else "gloo",
+        timeout=datetime.timedelta(seconds=config.process_group_timeout_s),
+        verbose=False,
+    )
+    return torch.device("cuda", ranks.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def on_first_local_rank(ranks: Ranks, work: Callable[[], None]) -> None:
+    """Run ``work`` once per host while the other ranks wait.
+
+    Raises:
+        UserFault: on every rank, if any host's work raised one; no rank is left waiting.
+    """
+    fault: UserFault | None = None
+    if ranks.local_rank == 0:
+        try:
+            work()
+        except UserFault as error:
+            fault = error
+    faults: list[UserFault | None] = [None] * ranks.world_size
+    dist.all_gather_object(faults, fault)
+    for one in faults:
+        if one is not None:
+            raise one
+
+
+def check_equal(name: str, value: str, ranks: Ranks) -> None:
+    """Raise on every rank if ``value`` is not the same on all of them."""
+    values: list[Any] = [None] * ranks.world_size
+    dist.all_gather_object(values, value)
+    others = [rank for rank, other in enumerate(values) if other != values[0]]
+    if others:
+        raise RuntimeError(
+            f"{name} differs between ranks: rank {others[0]} has {values[others[0]][:12]}, rank 0 "
+            f"{values[0][:12]}. Every host must see the same data files, code and configuration."
+        )
+
+
+def shutdown() -> None:
+    """Leave the process group, if one was made."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

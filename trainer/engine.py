@@ -1,0 +1,167 @@
+"""The ZeRO engine: built, stepped, gathered and saved here, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from data_modules.collate import Batch
+from trainer.config.schema import Config, OptimizerConfig
+from trainer.deepspeed_config import deepspeed_config
+from trainer.loss import MultiTaskLM
+
+
+@dataclass(frozen=True)
+class StepSums:
+    """What one optimizer step leaves on the device, summed over all ranks.
+
+    Attributes:
+        values: float64 [tasks + 1]: nll sums per task, and the weighted loss.
+        work: the running all-reduce; wait for it before reading.
+        grad_norm: norm of the whole gradient before clipping.
+    """
+
+    values: torch.Tensor
+    work: Any
+    grad_norm: Any
+
+    def read(self) -> tuple[list[float], float, float]:
+        """(nll sum per task, loss, gradient norm); waits for the device."""
+        if self.work is not None:
+            self.work.wait()
+        *nll, loss = self.values.tolist()
+        return nll, loss, float(self.grad_norm)
+
+
+class ZeroEngine:
+    """A model under ``deepspeed.initialize`` with exact gradient accumulation."""
+
+    def __init__(
+        self, model: nn.Module, tasks: int, config: Config, device: torch.device, world_size: int
+    ) -> None:
+        import deepspeed
+
+        module = MultiTaskLM(model, tasks)
+        # fused=True also covers CPU tensors and needs no extension to be compiled
+        optimizer = torch.optim.AdamW(
+            _parameter_groups(module, config.optimizer),
+            lr=0.0,
+            betas=(config.optimizer.beta1, config.optimizer.beta2),
+            eps=config.optimizer.eps,
+            fused=True,
+        )
+        self.engine, self.optimizer, _, _ = deepspeed.initialize(
+            model=module,
+            optimizer=optimizer,
+            config=deepspeed_config(config, world_size),
+            dist_init_required=False,
+        )
+        self.module: MultiTaskLM = self.engine.module
+        self.stage: int = config.zero.stage
+        self.device = device
+        self.world_size = world_size
+        self.tasks = tasks
+        self.max_grad_norm = config.optimizer.max_grad_norm
+        # DeepSpeed leaves fp32 at stage 0 to the bare optimizer; its gradients are whole there.
+        self._clips_itself = self.optimizer is optimizer
+        self._stage0_norm: torch.Tensor | None = None
+        if self._clips_itself:
+            optimizer.register_step_pre_hook(self._clip)
+
+    def train_step(self, batches: list[Batch], lr: float) -> StepSums:
+        """Forward and backward of every micro-batch, then one optimizer step at ``lr``."""
+        self.engine.train()
+        sums = torch.zeros(self.tasks + 1, dtype=torch.float64, device=self.device)
+        for batch in batches:
+            loss, task_nll = self._forward(batch)
+            sums[:-1] += task_nll
+            sums[-1] += loss.detach()
+            # The engine averages gradients over ranks; the loss is a sum over them.
+            self.engine.backward(loss * self.world_size)
+        work = dist.all_reduce(sums, async_op=True) if self.world_size > 1 else None
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.engine.step()
+        return StepSums(sums, work, self._grad_norm())
+
+    def _forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        def put(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.to(self.device, non_blocking=True)
+
+        result: tuple[torch.Tensor, torch.Tensor] = self.engine(
+            input_ids=put(batch.input_ids),
+            labels=put(batch.labels),
+            position_ids=put(batch.position_ids),
+            loss_weights=put(batch.loss_weights),
+            task_ids=put(batch.task_ids),
+            cu_seqlens=None if batch.cu_seqlens is None else put(batch.cu_seqlens),
+        )
+        return result
+
+    @torch.no_grad()
+    def nll(self, batch: Batch) -> torch.Tensor:
+        """Evaluation: nll sum of each task, float64 [tasks], this rank's batch only."""
+        self.engine.eval()
+        return self._forward(batch)[1]
+
+    def _grad_norm(self) -> Any:
+        norm = self._stage0_norm if self._clips_itself else self.engine.get_global_grad_norm()
+        assert norm is not None, "DeepSpeed sets the norm in every step"
+        return norm
+
+    def _clip(self, *_: Any) -> None:
+        """Clip by the global norm and keep the norm, which DeepSpeed's plain optimizer path drops."""
+        limit = self.max_grad_norm or float("inf")
+        self._stage0_norm = nn.utils.clip_grad_norm_(self.module.parameters(), limit)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate in the optimizer now."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def reset_optimizer_state(self) -> None:
+        """Forget all moments and step counts, as if training began here."""
+        for state in self._base_optimizer().state.values():
+            for value in state.values():
+                if torch.is_tensor(value):
+                    value.zero_()
+
+    def _base_optimizer(self) -> torch.optim.Optimizer:
+        optimizer = self.optimizer
+        while isinstance(getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+            optimizer = optimizer.optimizer
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        return optimizer
+
+    @contextmanager
+    def whole_parameter(self, parameter: nn.Parameter) -> Iterator[None]:
+        """Gather one partitioned parameter on all ranks; collective under ZeRO-3."""
+        if self.stage < 3:
+            yield
+            return
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters([parameter]):
+            yield
+
+    def save_sharded(self, folder: Path) -> None:
+        """Write weights and optimizer state of every rank; collective."""
+        self.engine.save_checkpoint(str(folder.parent), tag=folder.name, save_latest=False)
+
+
+def _parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    trained = [p for p in module.parameters() if p.requires_grad]
+    matrices = [p for p in trained if p.ndim >= 2]
+    vectors = [p for p in trained if p.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

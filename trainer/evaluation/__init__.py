@@ -1,0 +1,1 @@
+"""Evaluation of every task: loss on the gold answers, and greedy answers judged by the metric."""

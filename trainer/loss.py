@@ -1,0 +1,169 @@
+"""Weighted cross-entropy of the supervised positions, in chunks, with per-task sums from one pass.
+
+Only supervised positions reach the output projection, ``CHUNK_BYTES`` of logits at a time, and the
+gradients are formed in the forward pass: a [tokens, vocabulary] tensor never exists.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from data_modules.collate import IGNORE_INDEX
+
+CHUNK_BYTES = 64 * 1024 * 1024  # fp32 logits held at once
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """``sum_t w_t * nll_t`` and per-task sums of the unweighted nll."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        labels: torch.Tensor,
+        token_weights: torch.Tensor,
+        task_ids: torch.Tensor,
+        tasks: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        positions, vocabulary = hidden.shape[0], weight.shape[0]
+        chunk = max(1, CHUNK_BYTES // (4 * vocabulary))
+        total = hidden.new_zeros((), dtype=torch.float32)
+        task_nll = hidden.new_zeros(tasks, dtype=torch.float64)
+        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+        d_hidden = torch.empty_like(hidden) if need_hidden else None
+        d_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
+        d_bias = torch.zeros_like(bias, dtype=torch.float32) if need_bias else None
+        for start in range(0, positions, chunk):
+            part = slice(start, start + chunk)
+            rows = hidden[part]
+            logits = F.linear(rows, weight, bias).float()
+            # IGNORE_INDEX (the stand-in of an idle rank) gives 0
+            nll = F.cross_entropy(
+                logits, labels[part], reduction="none", ignore_index=IGNORE_INDEX
+            )
+            total += (nll * token_weights[part]).sum()
+            task_nll.index_add_(0, task_ids[part], nll.double())
+            if not (need_hidden or need_weight or need_bias):
+                continue
+            # d nll / d logits = softmax - onehot
+            d_logits = torch.softmax(logits, dim=-1)
+            d_logits[torch.arange(len(rows), device=rows.device), labels[part].clamp_min(0)] -= 1.0
+            d_logits = (d_logits * token_weights[part, None]).to(weight.dtype)
+            if d_hidden is not None:
+                d_hidden[part] = d_logits @ weight
+            if d_weight is not None:
+                d_weight += d_logits.t() @ rows
+            if d_bias is not None:
+                d_bias += d_logits.float().sum(0)
+        ctx.save_for_backward(d_hidden, d_weight, d_bias)
+        ctx.dtypes = (weight.dtype, None if bias is None else bias.dtype)
+        ctx.mark_non_differentiable(task_nll)
+        return total, task_nll
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        d_hidden, d_weight, d_bias = ctx.saved_tensors
+        scale = grads[0]
+        weight_dtype, bias_dtype = ctx.dtypes
+        return (
+            None if d_hidden is None else d_hidden * scale.to(d_hidden.dtype),
+            None if d_weight is None else (d_weight * scale).to(weight_dtype),
+            None if d_bias is None else (d_bias * scale).to(bias_dtype),
+            None,
+            None,
+            None,
+            None,
+        )
+
+
+class SupervisedHead(nn.Linear):
+    """A model's ``lm_head`` that can also compute the loss where its weight is.
+
+    Under ZeRO-3 the weight exists only inside this module's forward, hence the loss lives here.
+    Existing heads become one by :meth:`adopt`; called with hidden states alone it stays the plain
+    projection that generation uses.
+    """
+
+    @classmethod
+    def adopt(cls, head: nn.Module) -> None:
+        """Turn a model's output projection into a SupervisedHead in place (ties are kept)."""
+        if type(head) is not nn.Linear:
+            raise ValueError(
+                f"model.path: its output projection is a {type(head).__name__}; "
+                "only models with a plain linear lm_head are supported"
+            )
+        head.__class__ = cls
+
+    def forward(  # type: ignore[override]
+        self,
+        hidden: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        token_weights: torch.Tensor | None = None,
+        task_ids: torch.Tensor | None = None,
+        tasks: int = 0,
+    ) -> Any:
+        """Logits [..., vocabulary]; or, given labels, (loss [], per-task nll sums float64 [tasks]).
+
+        Args:
+            hidden: [n, width] at the positions that predict a supervised token.
+            labels, token_weights, task_ids: [n] of the predicted tokens.
+        """
+        if labels is None:
+            return super().forward(hidden)
+        return _ChunkedCrossEntropy.apply(
+            hidden, self.weight, self.bias, labels, token_weights, task_ids, tasks
+        )
+
+
+class MultiTaskLM(nn.Module):
+    """A causal language model whose forward is the training loss; what DeepSpeed wraps."""
+
+    def __init__(self, model: nn.Module, tasks: int) -> None:
+        super().__init__()
+        self.model = model
+        self.tasks = tasks
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        labels: torch.Tensor,
+        position_ids: torch.Tensor,
+        loss_weights: torch.Tensor,
+        task_ids: torch.Tensor,
+        cu_seqlens: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weighted loss of one micro-batch and the nll sum of each task.
+
+        Shapes as in ``data_modules.collate.Batch``. A position predicts the token behind it.
+        """
+        causal = self.causal_model
+        hidden = causal.base_model(
+            input_ids=input_ids, position_ids=position_ids, use_cache=False, cu_seqlens=cu_seqlens
+        ).last_hidden_state
+        targets = labels[:, 1:].reshape(-1)
+        keep = (targets != IGNORE_INDEX).nonzero().squeeze(1)
+        # A micro-batch without a supervised token (a stand-in) still runs the head, with weight 0,
+        # so that every rank enters the same collectives.
+        if not len(keep):
+            keep = keep.new_zeros(1)
+        at = hidden[:, :-1].reshape(-1, hidden.shape[-1])[keep]
+        result: tuple[torch.Tensor, torch.Tensor] = causal.lm_head(
+            at,
+            targets[keep],
+            loss_weights[:, 1:].reshape(-1)[keep],
+            task_ids[:, 1:].reshape(-1)[keep],
+            self.tasks,
+        )
+        return result
+
+    @property
+    def causal_model(self) -> Any:
+        """The Hugging Face model, inside a peft wrapper or not."""
+        unwrap = getattr(self.model, "get_base_model", None)
+        return unwrap() if unwrap else self.model

@@ -1,0 +1,102 @@
+"""Metrics: ``metrics.jsonl`` always, Weights & Biases and TensorBoard where asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+from trainer.config.schema import LoggingConfig
+
+
+class Sink(Protocol):
+    """Somewhere metrics go."""
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        """Record the values of one step."""
+
+    def close(self) -> None:
+        """Flush and release."""
+
+
+class JsonlSink:
+    """One JSON object per line: ``{"step": ..., name: value, ...}``."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf-8", buffering=1)  # a line is on disk at once
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class WandbSink:
+    """Weights & Biases, online or offline."""
+
+    def __init__(self, config: LoggingConfig, run_name: str, folder: Path, settings: Any) -> None:
+        import wandb
+
+        self._run = wandb.init(
+            project=config.wandb_project,
+            name=run_name,
+            dir=str(folder),
+            mode=config.wandb_mode.value,
+            config=settings,
+        )
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        self._run.log(values, step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class TensorBoardSink:
+    """TensorBoard event files under ``<run>/tensorboard``; numbers only."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder))
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            if isinstance(value, int | float):
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Metrics:
+    """Fans out to all sinks; only the main rank has any."""
+
+    def __init__(self, sinks: list[Sink]) -> None:
+        self._sinks = sinks
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        """Record one step's values everywhere."""
+        for sink in self._sinks:
+            sink.write(step, values)
+
+    def close(self) -> None:
+        """Close every sink."""
+        for sink in self._sinks:
+            sink.close()
+
+
+def open_metrics(
+    config: LoggingConfig, run_name: str, metrics_file: Path, settings: Any, is_main: bool
+) -> Metrics:
+    """The sinks that the configuration asks for; none on other ranks."""
+    if not is_main:
+        return Metrics([])
+    folder = metrics_file.parent
+    sinks: list[Sink] = [JsonlSink(metrics_file)]
+    if config.wandb:
+        sinks.append(WandbSink(config, run_name, folder, settings))
+    if config.tensorboard:
+        sinks.append(TensorBoardSink(folder / "tensorboard"))
+    return Metrics(sinks)

@@ -1,0 +1,133 @@
+"""Tokenizer and model: from a directory, a hub name or an architecture without weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from data_modules.faults import ConfigFault, Fault
+from trainer import attention
+from trainer.config.schema import AdaptationConfig, AdaptationKind, Init, ModelConfig
+from trainer.loss import SupervisedHead
+
+
+def load_tokenizer(config: ModelConfig, init_from: str | None) -> Any:
+    """The tokenizer of the run.
+
+    Raises:
+        ConfigFault: it cannot be loaded.
+    """
+    path = init_from or config.tokenizer or config.path
+    assert path is not None, "validated"
+    key = "init_from" if init_from else ("model.tokenizer" if config.tokenizer else "model.path")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=config.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise _not_loadable(key, path, error) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(config: ModelConfig, tokenizer: Any, init_from: str | None, seed: int) -> Any:
+    """The model in fp32, with segment attention and a loss-computing head.
+
+    Args:
+        init_from: model directory that replaces ``model.path`` and ``model.init``.
+
+    Raises:
+        ConfigFault: it cannot be loaded, or its vocabulary is smaller than the tokenizer's.
+    """
+    path = init_from or (config.path if config.init is Init.pretrained else None)
+    if path is None:
+        model = _random(config, tokenizer, seed)
+    else:
+        key = "init_from" if init_from else "model.path"
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=torch.float32,
+                attn_implementation=attention.NAME,
+                trust_remote_code=config.trust_remote_code,
+                use_safetensors=True,
+            )
+        except (OSError, ValueError) as error:
+            raise _not_loadable(key, path, error) from error
+    _check_vocabulary(model, tokenizer)
+    SupervisedHead.adopt(model.get_output_embeddings())
+    model.config.use_cache = False
+    if config.activation_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model
+
+
+def _random(config: ModelConfig, tokenizer: Any, seed: int) -> PreTrainedModel:
+    fields = {"vocab_size": len(tokenizer), **config.architecture}
+    model_type = fields.pop("model_type")
+    for token in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        fields.setdefault(token, getattr(tokenizer, token))
+    try:
+        architecture = AutoConfig.for_model(model_type, **fields)
+    except (ValueError, TypeError) as error:
+        raise ConfigFault(
+            Fault("model.architecture", str(error).splitlines()[0], "transformers must know it")
+        ) from error
+    torch.manual_seed(seed)
+    return AutoModelForCausalLM.from_config(
+        architecture, dtype=torch.float32, attn_implementation=attention.NAME
+    )
+
+
+def _check_vocabulary(model: PreTrainedModel, tokenizer: Any) -> None:
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ConfigFault(
+            Fault(
+                "model.tokenizer",
+                f"the tokenizer has {len(tokenizer)} tokens, the model {rows} embeddings",
+                "every token needs an embedding",
+                "Use the tokenizer that belongs to the model.",
+            )
+        )
+
+
+def _not_loadable(key: str, path: str, error: Exception) -> ConfigFault:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    remedy = (
+        "Check the directory's files."
+        if Path(path).is_dir()
+        else "It is no directory here; as a hub name it must exist and the hub must be reachable."
+    )
+    return ConfigFault(Fault(key, f"{path}: {first}", "it must load with transformers", remedy))
+
+
+def adapt(model: Any, config: AdaptationConfig) -> Any:
+    """Wrap the model with LoRA adapters, or return it unchanged for full-parameter training.
+
+    Raises:
+        ConfigFault: ``adaptation.target_modules`` matches nothing.
+    """
+    if config.kind is AdaptationKind.full:
+        return model
+    from peft import LoraConfig, get_peft_model
+
+    targets = config.target_modules
+    lora = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=targets[0] if targets == ["all-linear"] else targets,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        wrapped = get_peft_model(model, lora)
+    except ValueError as error:
+        raise ConfigFault(
+            Fault("adaptation.target_modules", str(targets), "they must name linear modules")
+        ) from error
+    # Activation checkpointing needs an input with a gradient, which frozen embeddings do not give.
+    wrapped.enable_input_require_grads()
+    return wrapped

@@ -1,0 +1,38 @@
+"""The plan without training: what ``launch/plan.py`` prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer.config.schema import Config
+from trainer.config.validate import validate
+from trainer.console import make_console, quieten_libraries
+from trainer.curriculum import place, selected
+from trainer.distributed import ranks_from_environment
+from trainer.plan_view import plan_json, print_plan, warnings_of
+from trainer.run_directory import RunDirectory
+from trainer.start import find_start
+from trainer.train import make_data
+
+
+def show_plan(config: Config) -> None:
+    """Validate, tokenise and plan as a run would, and print it.
+
+    Raises:
+        UserFault: whatever would stop the run before training.
+    """
+    world_size = ranks_from_environment().world_size
+    validate(config, world_size)
+    quieten_libraries()
+    start = find_start(config, RunDirectory(Path(config.output_dir)))
+    data = make_data(config, start.init_from)
+    data.prepare()
+    data.load()
+    steps = {name: plan.steps for name, plan in data.plans.items()}
+    phases = place(selected(config), steps, start.steps_before)
+    plan = plan_json(data, phases, config, world_size)
+    console = make_console()
+    print_plan(console, plan, phases, config)
+    console.print(start.words)
+    for warning in warnings_of(plan, phases):
+        console.print(f"warning: {warning}")

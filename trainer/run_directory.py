@@ -1,0 +1,117 @@
+"""The run directory: where everything a run makes lies, and what an earlier run left there."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_PACKAGES = ("torch", "deepspeed", "transformers", "peft", "hydra-core", "numpy", "tokenizers")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths inside ``outputs/<run_name>``."""
+
+    root: Path
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def initial_evaluation(self) -> Path:
+        """Evaluation of the weights that the first phase starts from."""
+        return self.root / "initial" / "evaluation.json"
+
+    def log(self, rank: int) -> Path:
+        return self.root / "log" / f"rank_{rank}.log"
+
+    def phase(self, name: str) -> Path:
+        return self.root / "phases" / name
+
+    def export(self, phase: str) -> Path:
+        """Hugging Face model directory of a finished phase."""
+        return self.phase(phase) / "hf"
+
+    def evaluation(self, phase: str) -> Path:
+        return self.phase(phase) / "evaluation.json"
+
+    def checkpoint(self, global_step: int) -> Path:
+        return self.root / "checkpoints" / f"step_{global_step:06d}"
+
+    def finished(self, phase: str) -> dict[str, Any] | None:
+        """What a finished phase recorded (``last_step`` among others), or None."""
+        path = self.phase(phase) / "phase.json"
+        return read_json(path) if path.is_file() else None
+
+    def begin(self, phases: list[str], continuing: bool) -> None:
+        """Clear what this run will make again.
+
+        A fresh run clears earlier results of the same run directory; a run that continues behind
+        an earlier phase keeps that phase's results and metrics.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        for phase in phases:
+            shutil.rmtree(self.phase(phase), ignore_errors=True)
+        if not continuing:
+            for name in ("phases", "checkpoints", "initial"):
+                shutil.rmtree(self.root / name, ignore_errors=True)
+            self.metrics.unlink(missing_ok=True)
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Keep the metrics up to ``step``: the phases behind it are trained again."""
+        if self.metrics.is_file():
+            lines = self.metrics.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            write_text(self.metrics, "".join(line + "\n" for line in kept))
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON in one rename, so that readers never see half a file."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f"{path.name}.tmp{os.getpid()}")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)
+
+
+def environment(world_size: int) -> dict[str, Any]:
+    """Versions, machine and commit, for ``environment.json``."""
+    repository = Path(__file__).resolve().parents[1]
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "command": sys.argv,
+        "commit": commit.stdout.strip() or None,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "gpu": gpu,
+        "cpu_cores": os.cpu_count(),
+        "world_size": world_size,
+    }

@@ -1,0 +1,280 @@
+"""The run: plan, then every phase step by step, evaluated and exported at its end."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data_modules.phase_data_module import PhaseDataModule
+from trainer import checkpoint, distributed
+from trainer.config.schema import Config, OptimizerState
+from trainer.config.strict_merge import to_yaml
+from trainer.config.validate import validate
+from trainer.console import (
+    LOGGER,
+    PhaseProgress,
+    make_console,
+    quieten_libraries,
+    start_logging,
+)
+from trainer.curriculum import Phase, lr_at, place, selected
+from trainer.distributed import Ranks
+from trainer.engine import StepSums, ZeroEngine
+from trainer.evaluation import results as evaluation_results
+from trainer.evaluation.evaluate import evaluate
+from trainer.evaluation.results import Evaluation
+from trainer.export import export
+from trainer.metrics import Metrics, open_metrics
+from trainer.model import adapt, load_model, load_tokenizer
+from trainer.model_card import model_card
+from trainer.objective import row_weights
+from trainer.plan_view import plan_json, print_plan, warnings_of
+from trainer.run_directory import RunDirectory, environment, write_json, write_text
+from trainer.start import Start, find_start
+from trainer.summary import INITIAL, print_summary
+
+
+def make_data(config: Config, init_from: str | None) -> PhaseDataModule:
+    """The data module of the selected phases; nothing is read yet."""
+    tokenizer = load_tokenizer(config.model, init_from)
+    return PhaseDataModule(
+        data=config.data,
+        boundary=config.boundary,
+        mixtures=selected(config),
+        tokenizer=tokenizer,
+        seed=config.seed,
+        global_batch_size=config.global_batch_size,
+        max_steps=config.limits.steps_per_phase,
+    )
+
+
+def train(config: Config) -> dict[str, Evaluation]:
+    """Run the selected phases under the ranks that the launcher started.
+
+    Returns:
+        Evaluations by column (``initial``, then phases), in training order.
+
+    Raises:
+        UserFault: on every rank, before any of them trains.
+    """
+    ranks = distributed.ranks_from_environment()
+    validate(config, ranks.world_size)
+    quieten_libraries()
+    distributed.set_threads(config.cluster, ranks)
+    torch.use_deterministic_algorithms(config.deterministic)
+    torch.manual_seed(config.seed)  # dropout, where a model has any
+    run = RunDirectory(Path(config.output_dir))
+    start = find_start(config, run)
+    data = make_data(config, start.init_from)
+    device = distributed.init(config.cluster, ranks)
+    try:
+        distributed.on_first_local_rank(ranks, data.prepare)
+        data.load()
+        model = adapt(
+            load_model(config.model, data.tokenizer, start.init_from, config.seed),
+            config.adaptation,
+        )
+        return Run(config, ranks, run, start, data, model, device).all_phases()
+    finally:
+        distributed.shutdown()
+
+
+@dataclass
+class _Pending:
+    """A step whose sums are still on their way from the device."""
+
+    global_step: int
+    phase: Phase
+    lr: float
+    tokens: int
+    answer_tokens: dict[str, int]
+    sums: StepSums
+
+
+class Run:
+    """One training run over its phases."""
+
+    def __init__(
+        self,
+        config: Config,
+        ranks: Ranks,
+        run: RunDirectory,
+        start: Start,
+        data: PhaseDataModule,
+        model: Any,
+        device: torch.device,
+    ) -> None:
+        self.config, self.ranks, self.run, self.start, self.data = config, ranks, run, start, data
+        steps = {name: plan.steps for name, plan in data.plans.items()}
+        self.phases = place(selected(config), steps, start.steps_before)
+        self.plan = plan_json(data, self.phases, config, ranks.world_size)
+        for phase in self.phases:
+            fingerprint = self.plan["phases"][phase.name]["fingerprint"]
+            distributed.check_equal(f"the plan of phase '{phase.name}'", fingerprint, ranks)
+        self.console = make_console()
+        self.metrics = self._open()
+        self.engine = ZeroEngine(model, len(data.tasks), config, device, ranks.world_size)
+        self.evaluations = self._earlier_evaluations()
+        self._clock = time.perf_counter()
+
+    def _open(self) -> Metrics:
+        """Write the run's own description, print the plan, open logs and metrics."""
+        config, run, main = self.config, self.run, self.ranks.is_main
+        if main:
+            run.begin([phase.name for phase in self.phases], bool(self.start.earlier_phases))
+            run.drop_metrics_after(self.start.steps_before)
+            write_text(run.root / "config.yaml", to_yaml(config))
+            write_json(run.root / "plan.json", self.plan)
+            write_json(run.root / "environment.json", environment(self.ranks.world_size))
+        start_logging(run.log(self.ranks.rank), main)
+        if main:
+            print_plan(self.console, self.plan, self.phases, config)
+        LOGGER.info(self.start.words)
+        for warning in warnings_of(self.plan, self.phases):
+            LOGGER.warning(warning)
+        for phase, path in {p.name: self.data.rejects_file(p.name) for p in self.phases}.items():
+            refused = len(path.read_text(encoding="utf-8").splitlines())
+            if refused:
+                LOGGER.warning("phase %s leaves out %d rows: %s", phase, refused, path)
+        return open_metrics(
+            config.logging, config.run_name, run.metrics, to_yaml(config), main
+        )
+
+    def _earlier_evaluations(self) -> dict[str, Evaluation]:
+        found: dict[str, Evaluation] = {}
+        for column in (INITIAL, *self.start.earlier_phases):
+            path = self._evaluation_path(column)
+            if self.start.earlier_phases and path.is_file():
+                found[column] = evaluation_results.load(path)
+        return found
+
+    def _evaluation_path(self, column: str) -> Path:
+        return self.run.initial_evaluation if column == INITIAL else self.run.evaluation(column)
+
+    def all_phases(self) -> dict[str, Evaluation]:
+        """Train, evaluate and export phase by phase."""
+        if self.config.evaluation.before_training and not self.evaluations:
+            self._evaluate(INITIAL, self.phases[0], self.start.steps_before)
+        for number, phase in enumerate(self.phases):
+            if number and phase.config.optimizer_state is OptimizerState.reset:
+                self.engine.reset_optimizer_state()
+            self._train_phase(phase)
+            self._finish_phase(phase)
+        self.metrics.close()
+        if self.ranks.is_main:
+            print_summary(self.console, self.evaluations)
+            self._print_paths()
+        return self.evaluations
+
+    def _train_phase(self, phase: Phase) -> None:
+        progress = PhaseProgress(
+            phase.name, phase.steps, self.config.logging.console_seconds, self.ranks.is_main
+        )
+        plan = self.data.plans[phase.name]
+        phase_tasks = list(plan.use())
+        pending: _Pending | None = None
+        self._clock = time.perf_counter()
+        for index in range(phase.steps):
+            global_step = phase.first_step + index
+            rows = plan.step_rows(index)
+            task_ids, answers = plan.store.task_ids[rows], plan.store.answer_tokens[rows]
+            weights = row_weights(
+                phase.config.loss_normalization,
+                phase.config.loss_weights,
+                phase_tasks,
+                self.data.tasks,
+                task_ids,
+                answers,
+            )
+            batches = self.data.step_batches(
+                phase.name,
+                index,
+                weights,
+                self.ranks.rank,
+                self.ranks.world_size,
+                self.config.micro_batch_size,
+            )
+            sums = self.engine.train_step(batches, lr_at(self.phases, global_step))
+            counts = {
+                self.data.tasks[task]: int(answers[task_ids == task].sum())
+                for task in sorted(set(task_ids.tolist()))
+            }
+            tokens = int(plan.store.lengths[rows].sum())
+            # Figures are read one step late, so that the host never waits for the device.
+            if pending is not None:
+                self._record(pending, progress)
+            pending = _Pending(global_step, phase, self.engine.lr, tokens, counts, sums)
+        assert pending is not None, "a phase has at least one step"
+        self._record(pending, progress)
+        progress.close()
+
+    def _record(self, step: _Pending, progress: PhaseProgress) -> None:
+        nll, loss, grad_norm = step.sums.read()
+        now = time.perf_counter()
+        tokens_per_second = step.tokens / (now - self._clock)
+        self._clock = now
+        values: dict[str, Any] = {
+            "phase": step.phase.name,
+            "loss": loss,
+            "lr": step.lr,
+            "grad_norm": grad_norm,
+            "tokens": step.tokens,
+            "tokens_per_second": tokens_per_second,
+        }
+        for task, count in step.answer_tokens.items():
+            values[f"loss/{task}"] = nll[self.data.tasks.index(task)] / count
+            values[f"tokens/{task}"] = count
+        self.metrics.write(step.global_step, values)
+        progress.update(
+            step.global_step - step.phase.first_step + 1, loss, tokens_per_second, step.lr
+        )
+
+    def _finish_phase(self, phase: Phase) -> None:
+        if self.config.evaluation.at_phase_end:
+            self._evaluate(phase.name, phase, phase.last_step)
+        main = self.ranks.is_main
+        state = {"phase": phase.name, "last_step": phase.last_step}
+        if self.config.checkpoint.sharded:
+            checkpoint.save(self.engine, self.run.checkpoint(phase.last_step), state, main)
+        if self.config.checkpoint.export:
+            done = [one for one in self.phases if one.last_step <= phase.last_step]
+            card = model_card(
+                self.config, done, self.plan, self.evaluations.get(phase.name), self.start.words
+            )
+            export(self.engine, self.data.tokenizer, self.run.export(phase.name), card, main)
+        if main:
+            write_json(self.run.phase(phase.name) / "phase.json", state)
+
+    def _evaluate(self, column: str, phase: Phase, global_step: int) -> None:
+        path = self._evaluation_path(column)
+        results = evaluate(
+            self.engine,
+            self.data,
+            phase.name,
+            self.config.evaluation,
+            self.ranks.rank,
+            path.parent / "predictions",
+        )
+        self.evaluations[column] = results
+        if not self.ranks.is_main:
+            return
+        evaluation_results.save(path, results)
+        values: dict[str, Any] = {"phase": column}
+        for task, result in results.items():
+            values[f"eval/loss/{task}"] = result.loss
+            if result.accuracy is not None:
+                values[f"eval/accuracy/{task}"] = result.accuracy
+        self.metrics.write(global_step, values)
+
+    def _print_paths(self) -> None:
+        made = [("metrics", self.run.metrics), ("plan", self.run.root / "plan.json")]
+        if self.config.checkpoint.export:
+            made += [(f"model {p.name}", self.run.export(p.name)) for p in self.phases]
+        for name, path in made:
+            self.console.print(f"{name + ':':<20}{path}", soft_wrap=True)
+
+

@@ -57,8 +57,12 @@ class ChatFormat:
         self.tokenizer = tokenizer
 
     def prompt(self, messages: tuple[Message, ...]) -> list[int]:
-        """Token ids of a conversation that ends on a user turn, ready for generation."""
-        return self._ids(self._render(messages, generation=True))
+        """Token ids of a conversation that ends on a user turn, ready for generation.
+
+        Raises:
+            DataFault: as in :meth:`encode`.
+        """
+        return self._join(self._pieces(messages, generation=True))[0]
 
     def encode(self, messages: tuple[Message, ...]) -> tuple[list[int], np.ndarray]:
         """Token ids of a whole conversation and which of them are supervised.
@@ -71,37 +75,61 @@ class ChatFormat:
             DataFault: the template rewrites earlier turns (some drop old reasoning), so the text
                 before an answer at training would differ from the one at inference.
         """
-        ids: list[int] = []
-        mask: list[bool] = []
-        done = ""
+        return self._join(self._pieces(messages, generation=False))
+
+    def _pieces(self, messages: tuple[Message, ...], generation: bool) -> list[tuple[str, bool]]:
+        """The rendered conversation as (text, supervised) pieces.
+
+        With ``generation`` the last piece opens an answer; without, it is the end of the last one.
+        """
+        pieces: list[tuple[str, bool]] = []
+        done = rest = ""
         for turn, message in enumerate(messages):
             if message.role != "assistant":
                 continue
             before = self._render(messages[:turn], generation=True)
             after = self._render(messages[: turn + 1], generation=False)
-            if not (before.startswith(done) and after.startswith(before)):
-                raise DataFault(
-                    Fault(
-                        "data.chat_template",
-                        f"turn {turn + 1} is not rendered after an unchanged beginning",
-                        "a template must render a longer conversation as a continuation",
-                        "Give a template of your own (data.chat_template=PATH) or keep one answer "
-                        "per row.",
-                    )
-                )
+            self._check_continues(done, before, turn)
+            self._check_continues(before, after, turn)
+            pieces.append((rest + before[len(done) :], False))
             answer, rest = self._split_end(after[len(before) :])
-            for text, supervised in ((before[len(done) :], False), (answer, True), (rest, False)):
-                piece = self._ids(text)
-                ids += piece
-                mask += [supervised] * len(piece)
+            pieces.append((answer, True))
             done = after
+        if generation:
+            before = self._render(messages, generation=True)
+            self._check_continues(done, before, len(messages))
+            rest += before[len(done) :]
+        return [*pieces, (rest, False)]
+
+    def _check_continues(self, beginning: str, text: str, turn: int) -> None:
+        if not text.startswith(beginning):
+            raise DataFault(
+                Fault(
+                    "data.chat_template",
+                    f"turn {turn + 1} is not rendered after an unchanged beginning",
+                    "a template must render a longer conversation as a continuation",
+                    "Give a template of your own (data.chat_template=PATH) or keep one answer "
+                    "per row.",
+                )
+            )
+
+    def _join(self, pieces: list[tuple[str, bool]]) -> tuple[list[int], np.ndarray]:
+        ids: list[int] = []
+        mask: list[bool] = []
+        for text, supervised in pieces:
+            piece = self._ids(text)
+            ids += piece
+            mask += [supervised] * len(piece)
         return ids, np.array(mask, dtype=bool)
 
     def _split_end(self, answer: str) -> tuple[str, str]:
         """Split the rendered answer behind its end token; append the token where none is rendered."""
         end: str = self.tokenizer.eos_token
         head, found, rest = answer.rpartition(end)
-        return (head + end, rest) if found else (answer.rstrip("\n") + end, "")
+        if found:
+            return head + end, rest
+        text = answer.rstrip("\n")
+        return text + end, answer[len(text) :]
 
     def _render(self, messages: tuple[Message, ...], generation: bool) -> str:
         turns = [{"role": message.role, "content": message.content} for message in messages]

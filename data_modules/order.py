@@ -47,6 +47,8 @@ def _with_companions(
     blocks: list[np.ndarray], companions: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     companions = rng.permutation(companions)
+    if not blocks:  # a short last epoch may have room for replay rows only
+        return companions
     ends = np.cumsum([len(block) for block in blocks])
     # Cumulative rounding: block b ends with its proportional part of the companions used up.
     cuts = np.round(ends / ends[-1] * len(companions)).astype(int)[:-1]

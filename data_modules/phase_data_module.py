@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,16 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from data_modules.boundary import bounded
 from data_modules.chat import ChatFormat
 from data_modules.collate import Batch, collate
 from data_modules.config import BoundaryConfig, DataConfig, Metric, MixtureConfig
 from data_modules.packing import lay_out
 from data_modules.plan import PhasePlan, Roles, plan_phase
-from data_modules.reading import read_tasks, write_rejects
+from data_modules.reading import count_rejects, read_tasks, write_rejects
 from data_modules.records import Reject
 from data_modules.samples import SampleStore
-from data_modules.tokenise import NO_BOUNDARY, store_fingerprint, tokenise
+from data_modules.tokenise import NO_BOUNDARY, encode, store_fingerprint, tokenise
 
 
 def resolve_roles(data: DataConfig, mixture: MixtureConfig) -> Roles:
@@ -100,7 +100,7 @@ class PhaseDataModule:
             store, refused = tokenise(
                 self.tasks, records, self.data, self.boundary_of(phase), self.chat
             )
-            write_rejects(rejects + refused, folder.with_suffix(".rejects.jsonl"))
+            write_rejects(rejects + refused, self.rejects_file(phase))
             store.save(folder)
 
     def load(self) -> None:
@@ -127,6 +127,11 @@ class PhaseDataModule:
     def rejects_file(self, phase: str) -> Path:
         """JSON lines of every training row that the phase's samples leave out."""
         return self._folder(phase).with_suffix(".rejects.jsonl")
+
+    def left_out(self, phase: str) -> dict[str, dict[str, int]]:
+        """Training rows left out: task -> rule -> count."""
+        with self.rejects_file(phase).open(encoding="utf-8") as file:
+            return count_rejects(Reject(**json.loads(line)) for line in file)
 
     def _folder(self, phase: str) -> Path:
         boundary = self.boundary_of(phase)
@@ -190,8 +195,9 @@ class PhaseDataModule:
         for task, rows in records.items():
             result[task] = []
             for record in rows[:limit]:
-                messages = bounded(record.messages, self.data.tasks[task], self.boundary_of(phase))
-                ids, mask = self.chat.encode(messages)
+                messages, ids, mask = encode(
+                    record, self.data.tasks[task], self.boundary_of(phase), self.chat
+                )
                 if len(ids) > self.data.max_seq_len:
                     reason = f"{len(ids)} tokens, data.max_seq_len is {self.data.max_seq_len}"
                     rejects.append(Reject(task, record.origin, "overlong", reason, ""))

@@ -97,8 +97,13 @@ class PhasePlan:
     def fingerprint(self) -> str:
         """sha256 over the tokens the phase trains on, in order."""
         digest = hashlib.sha256(f"{self.name}/{self.global_batch_size}".encode())
-        for array in (self.rows, self.store.input_ids, self.store.supervised, self.store.offsets):
-            digest.update(np.ascontiguousarray(array).tobytes())
+        # The rows' own tokens, not the store's: the store also holds other phases' tasks.
+        distinct, order = np.unique(self.rows, return_inverse=True)
+        digest.update(order.astype(np.int64).tobytes())
+        digest.update(self.store.lengths[distinct].tobytes())
+        for row in distinct:
+            for array in self.store.tokens(int(row)):
+                digest.update(np.ascontiguousarray(array))
         return digest.hexdigest()
 
 

@@ -69,6 +69,24 @@ def _too_many(bad: list[Reject], rows: int, allowed: float) -> list[Fault]:
     return faults
 
 
+def count_rejects(rejects: Iterable[Reject]) -> dict[str, dict[str, int]]:
+    """Rejects by task and rule."""
+    counts: dict[str, dict[str, int]] = {}
+    for reject in rejects:
+        rules = counts.setdefault(reject.task, {})
+        rules[reject.rule] = rules.get(reject.rule, 0) + 1
+    return counts
+
+
+def reject_words(counts: dict[str, dict[str, int]]) -> str:
+    """``qa 3 (2 overlong, 1 empty_answer), ...``"""
+    return ", ".join(
+        f"{task} {sum(rules.values())} "
+        f"({', '.join(f'{count} {rule}' for rule, count in sorted(rules.items()))})"
+        for task, rules in sorted(counts.items())
+    )
+
+
 def write_rejects(rejects: Iterable[Reject], path: Path) -> None:
     """Write every reject as one JSON line, in one rename."""
     path.parent.mkdir(parents=True, exist_ok=True)

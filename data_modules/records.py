@@ -56,6 +56,12 @@ def _text(row: dict[str, Any], key: str) -> str:
         raise _RowFault("missing_field", f"field '{key}' is missing (has {sorted(row)})")
     if not isinstance(row[key], str):
         raise _RowFault("not_text", f"field '{key}' is {type(row[key]).__name__}, expected text")
+    try:
+        row[key].encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(row[key][error.start]):04x}"
+        reason = f"field '{key}' holds {half}, half a surrogate pair without its other half"
+        raise _RowFault("not_unicode", reason) from None
     return row[key]
 
 
@@ -81,6 +87,8 @@ def _chat(turns: Any) -> tuple[Message, ...]:
     for message in messages:
         if message.role not in ROLES:
             raise _RowFault("unknown_role", f"role '{message.role}' is none of {', '.join(ROLES)}")
+        if message.role == "user" and not message.content.strip():
+            raise _RowFault("empty_prompt", "a user turn is empty")
         if message.role == "assistant" and not message.content.strip():
             raise _RowFault("empty_answer", "an assistant turn is empty")
     spoken = [message.role for message in messages if message.role != "system"]
@@ -120,8 +128,10 @@ def read_jsonl(path: Path, task: str) -> tuple[list[Record], list[Reject]]:
 def _lines(path: Path, task: str) -> Iterator[tuple[int, str]]:
     number = 0
     try:
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            for number, line in enumerate(file, start=1):
+        # Decoded line by line: a text file object decodes ahead and would name the wrong line.
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 if line.strip():
                     yield number, line.rstrip("\r\n")
     except OSError as error:
@@ -136,7 +146,7 @@ def _lines(path: Path, task: str) -> Iterator[tuple[int, str]]:
     except UnicodeDecodeError as error:
         raise DataFault(
             Fault(
-                f"{path}:{number + 1}",
+                f"{path}:{number}",
                 f"byte {error.object[error.start]:#04x} is not UTF-8",
                 "data files are UTF-8",
                 "Convert the file, for example with iconv -t UTF-8.",

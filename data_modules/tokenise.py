@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ import numpy as np
 
 from data_modules.boundary import bounded
 from data_modules.chat import ChatFormat
-from data_modules.config import BoundaryConfig, DataConfig, Overlong
+from data_modules.config import BoundaryConfig, DataConfig, Overlong, TaskConfig
+from data_modules.faults import DataFault
 from data_modules.reading import source_path
-from data_modules.records import Record, Reject
+from data_modules.records import Message, Record, Reject
 from data_modules.samples import SampleStore
 
 # Part of every cache key: raise it when the same inputs would give other tokens.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 NO_BOUNDARY = BoundaryConfig(tag=False, constraint=False)
 
@@ -45,7 +46,7 @@ def tokenise(
     def samples() -> Iterator[tuple[int, list[int], np.ndarray]]:
         for task_id, task in enumerate(tasks):
             for record in records.get(task, []):
-                ids, mask = chat.encode(bounded(record.messages, data.tasks[task], boundary))
+                _, ids, mask = encode(record, data.tasks[task], boundary, chat)
                 reason = _refusal(ids, mask, data)
                 if reason:
                     row = record.messages[0].content
@@ -54,6 +55,23 @@ def tokenise(
                     yield task_id, ids[: data.max_seq_len], mask[: data.max_seq_len]
 
     return SampleStore.build(tasks, samples()), rejects
+
+
+def encode(
+    record: Record, task: TaskConfig, boundary: BoundaryConfig, chat: ChatFormat
+) -> tuple[tuple[Message, ...], list[int], np.ndarray]:
+    """A record's bounded messages, their token ids and which of those are supervised.
+
+    Raises:
+        DataFault: the chat template cannot render the record; names the record's line.
+    """
+    messages = bounded(record.messages, task, boundary)
+    try:
+        return messages, *chat.encode(messages)
+    except DataFault as fault:
+        raise DataFault(
+            [replace(one, seen=f"{record.origin}: {one.seen}") for one in fault.faults]
+        ) from fault
 
 
 def _refusal(ids: list[int], mask: np.ndarray, data: DataConfig) -> tuple[str, str] | None:
@@ -78,6 +96,7 @@ def store_fingerprint(
         "max_seq_len": data.max_seq_len,
         "overlong": data.overlong.value,
         "tasks": {name: [task.tag, task.constraint] for name, task in data.tasks.items()},
+        "trained_tasks": trained_tasks,
     }
     digest.update(json.dumps(texts, sort_keys=True).encode())
     for task in trained_tasks:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from data_modules.benchmark import generate
@@ -20,15 +23,36 @@ from trainer.config.strict_merge import to_config
 USER_FAULT_EXIT = 2
 CONFIG_PATH = "../conf"
 CONFIG_NAME = "train"
+# a plain key that is not Hydra's own: a value, or a config group if there is a folder of its name
+_PLAIN_OVERRIDE = re.compile(r"(?!hydra\.)(\w+(?:\.[\w-]+)*)=")
+_CONFIG_FOLDER = Path(__file__).resolve().parent / CONFIG_PATH
+_SELECT = "curriculum.select"
+
+
+def addable(overrides: list[str]) -> list[str]:
+    """Let ``a.b=value`` also set a key that no YAML file mentions.
+
+    Hydra wants ``+a.b=value`` there, which a user cannot know without reading the files. Every key
+    is checked against the schema afterwards, so nothing unknown slips through. Config groups
+    (``data=...``, ``phase@curriculum.phases.mix=...``) and ``hydra.*`` are left alone.
+    """
+
+    def is_value(override: str) -> bool:
+        plain = _PLAIN_OVERRIDE.match(override)
+        return plain is not None and not (_CONFIG_FOLDER / plain[1]).is_dir()
+
+    return [f"++{one}" if is_value(one) else one for one in overrides]
 
 
 def clean_arguments() -> None:
-    """Drop what launchers add to the command line, and refuse sweeps inside a multi-rank launch.
+    """Make the command line Hydra's: see :func:`addable`; launchers' additions are dropped.
 
     ``deepspeed`` passes ``--local_rank=N``, which Hydra's parser rejects; the number is in the
-    environment anyway.
+    environment anyway. A sweep inside a multi-rank launch is refused.
     """
-    sys.argv = [arg for arg in sys.argv if not arg.startswith("--local_rank")]
+    sys.argv[1:] = addable(
+        [arg for arg in sys.argv[1:] if not arg.startswith(("--local_rank", "--local-rank"))]
+    )
     if {"-m", "--multirun"} & set(sys.argv) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         if os.environ.get("RANK", "0") == "0":
             print(
@@ -45,8 +69,15 @@ def checked_config(composed: DictConfig) -> Config:
     Raises:
         ConfigFault: faults of the configuration.
     """
-    _refuse_select_overrides(list(HydraConfig.get().overrides.task))
+    hydra = HydraConfig.get()
+    overrides = list(hydra.overrides.task)
+    _refuse_select_overrides(overrides)
     config = to_config(composed)
+    if hydra.mode is RunMode.MULTIRUN and not any(
+        override.lstrip("+").startswith("output_dir=") for override in overrides
+    ):
+        # The runs of a sweep share a run name; in one directory each would clear the one before.
+        config.output_dir = str(Path(hydra.sweep.dir) / hydra.sweep.subdir)
     prepare_root(config)
     return config
 
@@ -57,7 +88,7 @@ def prepare_root(config: Config) -> None:
     if data.benchmark is not None:
         try:
             generate(data.benchmark, Path(data.root))
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise ConfigFault(
                 Fault("data.benchmark", str(error), "data.root must hold this benchmark")
             ) from error
@@ -72,25 +103,33 @@ def prepare_root(config: Config) -> None:
 
 
 def _refuse_select_overrides(overrides: list[str]) -> None:
-    faults = [
-        Fault(
-            override,
-            "curriculum.select only names the phases to run",
-            "settings there would be ignored",
-            f"Write {override.lstrip('+~').replace('.select.', '.phases.', 1)} instead.",
-        )
-        for override in overrides
-        if override.lstrip("+~").startswith("curriculum.select.")
-    ]
+    faults = []
+    for override in OverridesParser.create().parse_overrides(overrides):
+        key, package, value = override.key_or_group, override.package or "", override.value()
+        if f"{package or key}.".startswith(f"{_SELECT}.") or (
+            key == "curriculum" and isinstance(value, dict) and "select" in value
+        ):
+            meant = override.input_line.lstrip("+~").replace(".select", ".phases", 1)
+            faults.append(
+                Fault(
+                    override.input_line,
+                    f"{_SELECT} only names the phases to run",
+                    "settings there would be ignored",
+                    f"Choose phases with '+phase=[...]'; to set one up write {meant}.",
+                )
+            )
     if faults:
         raise ConfigFault(faults)
 
 
 def report_faults(command: Callable[[], None]) -> None:
-    """Run a command; print a user's faults once (main rank) and exit with code 2."""
+    """Run a command; print a user's faults once per host and exit with code 2.
+
+    Once per host and not once in all: a file that only one host misses is that host's fault alone.
+    """
     try:
         command()
     except UserFault as fault:
-        if os.environ.get("RANK", "0") == "0":
+        if os.environ.get("LOCAL_RANK", "0") == "0":
             print(f"polyphase: {fault}", file=sys.stderr, flush=True)
         sys.exit(USER_FAULT_EXIT)

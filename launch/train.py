@@ -35,4 +35,9 @@ def main(composed: DictConfig) -> None:
 
 if __name__ == "__main__":
     clean_arguments()
-    main()
+    try:
+        main()
+    finally:
+        from trainer.distributed import shutdown
+
+        shutdown()

@@ -92,7 +92,11 @@ def _add_extra(built: dict[str, Any], extra: dict[str, Any]) -> None:
     ]
     known = DeepSpeedZeroConfig.model_fields
     names = set(known) | {field.alias for field in known.values() if field.alias}
-    for key, value in extra.get("zero_optimization", {}).items():
+    section = extra.get("zero_optimization", {})
+    if not isinstance(section, dict):
+        where = "zero.extra.zero_optimization"
+        raise ConfigFault([*faults, Fault(where, repr(section), "it must be a mapping")])
+    for key, value in section.items():
         where = f"zero.extra.zero_optimization.{key}"
         if key not in names:
             faults.append(Fault(where, "unknown key", "DeepSpeed's ZeRO config has no such field"))

@@ -53,7 +53,7 @@ def set_threads(config: ClusterConfig, ranks: Ranks) -> None:
 
 
 def init(config: ClusterConfig, ranks: Ranks) -> torch.device:
-    """Start the process group through DeepSpeed and return this rank's device."""
+    """Start the process group through DeepSpeed, unless it runs, and return this rank's device."""
     os.environ.setdefault("RANK", str(ranks.rank))
     os.environ.setdefault("LOCAL_RANK", str(ranks.local_rank))
     os.environ.setdefault("WORLD_SIZE", str(ranks.world_size))
@@ -70,6 +70,7 @@ def init(config: ClusterConfig, ranks: Ranks) -> torch.device:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     else:
         torch.cuda.set_device(ranks.local_rank)
+    # DeepSpeed keeps groups made of the first process group: it must outlive a single run.
     deepspeed.init_distributed(
         dist_backend="nccl" if torch.cuda.is_available() else "gloo",
         timeout=datetime.timedelta(seconds=config.process_group_timeout_s),

@@ -30,12 +30,16 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         token_weights: torch.Tensor,
         task_ids: torch.Tensor,
         tasks: int,
+        differentiable: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         positions, vocabulary = hidden.shape[0], weight.shape[0]
         chunk = max(1, CHUNK_BYTES // (4 * vocabulary))
         total = hidden.new_zeros((), dtype=torch.float32)
         task_nll = hidden.new_zeros(tasks, dtype=torch.float64)
-        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+        # needs_input_grad is True for parameters under no_grad, too: evaluation forms no gradients.
+        need_hidden, need_weight, need_bias = (
+            needed and differentiable for needed in ctx.needs_input_grad[:3]
+        )
         d_hidden = torch.empty_like(hidden) if need_hidden else None
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
         d_bias = torch.zeros_like(bias, dtype=torch.float32) if need_bias else None
@@ -79,6 +83,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             None,
             None,
             None,
+            None,
         )
 
 
@@ -117,7 +122,14 @@ class SupervisedHead(nn.Linear):
         if labels is None:
             return super().forward(hidden)
         return _ChunkedCrossEntropy.apply(
-            hidden, self.weight, self.bias, labels, token_weights, task_ids, tasks
+            hidden,
+            self.weight,
+            self.bias,
+            labels,
+            token_weights,
+            task_ids,
+            tasks,
+            torch.is_grad_enabled(),
         )
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from data_modules.packing import lay_out
 from data_modules.phase_data_module import PhaseDataModule
+from data_modules.reading import reject_words
 from trainer.config.schema import Config, Shape
 from trainer.curriculum import Phase, lr_factor
 
@@ -32,6 +33,8 @@ def plan_json(data: PhaseDataModule, phases: list[Phase], config: Config, world:
                 * lr_factor(phase.config.schedule, phase.steps - 1, phase.steps),
                 "packing_efficiency": packing_efficiency(data, phase, config, world),
                 "fingerprint": data.plans[phase.name].fingerprint(),
+                "left_out": data.left_out(phase.name),
+                "rejects_file": str(data.rejects_file(phase.name)),
                 "tasks": {task: asdict(use) for task, use in data.plans[phase.name].use().items()},
             }
             for phase in phases
@@ -126,7 +129,14 @@ def derived_line(plan: Any, phases: list[Phase], config: Config) -> str:
 
 def warnings_of(plan: Any, phases: list[Phase]) -> list[str]:
     """What is allowed but probably not meant, with figures."""
-    found: list[str] = []
+    # Phases with the same boundaries share their samples: one line for each set.
+    found = [
+        f"training rows left out: {reject_words(left_out)}; every row with its reason: {path}"
+        for path, left_out in {
+            entry["rejects_file"]: entry["left_out"] for entry in plan["phases"].values()
+        }.items()
+        if left_out
+    ]
     for phase in phases:
         key = f"curriculum.phases.{phase.name}"
         if phase.warmup_steps >= phase.steps:

@@ -12,7 +12,7 @@ import torch
 from data_modules.phase_data_module import PhaseDataModule
 from trainer import checkpoint, distributed
 from trainer.config.schema import Config, OptimizerState
-from trainer.config.strict_merge import to_yaml
+from trainer.config.strict_merge import to_plain, to_yaml
 from trainer.config.validate import validate
 from trainer.console import (
     LOGGER,
@@ -55,6 +55,9 @@ def make_data(config: Config, init_from: str | None) -> PhaseDataModule:
 def train(config: Config) -> dict[str, Evaluation]:
     """Run the selected phases under the ranks that the launcher started.
 
+    May be called several times in one process, which then keeps its process group; the caller
+    ends it with ``distributed.shutdown``.
+
     Returns:
         Evaluations by column (``initial``, then phases), in training order.
 
@@ -71,21 +74,20 @@ def train(config: Config) -> dict[str, Evaluation]:
     start = find_start(config, run)
     data = make_data(config, start.init_from)
     device = distributed.init(config.cluster, ranks)
-    try:
-        distributed.on_first_local_rank(ranks, data.prepare)
-        data.load()
-        model = adapt(
-            load_model(config.model, data.tokenizer, start.init_from, config.seed),
-            config.adaptation,
-        )
-        return Run(config, ranks, run, start, data, model, device).all_phases()
-    finally:
-        distributed.shutdown()
+    distributed.on_first_local_rank(ranks, data.prepare)
+    data.load()
+    model = adapt(
+        load_model(config.model, data.tokenizer, start.init_from, config.seed), config.adaptation
+    )
+    return Run(config, ranks, run, start, data, model, device).all_phases()
 
 
 @dataclass
 class _Pending:
-    """A step whose sums are still on their way from the device."""
+    """A step whose sums are still on their way from the device.
+
+    ``seconds`` is the wall time of the step's turn of the loop.
+    """
 
     global_step: int
     phase: Phase
@@ -93,6 +95,7 @@ class _Pending:
     tokens: int
     answer_tokens: dict[str, int]
     sums: StepSums
+    seconds: float
 
 
 class Run:
@@ -119,7 +122,6 @@ class Run:
         self.metrics = self._open()
         self.engine = ZeroEngine(model, len(data.tasks), config, device, ranks.world_size)
         self.evaluations = self._earlier_evaluations()
-        self._clock = time.perf_counter()
 
     def _open(self) -> Metrics:
         """Write the run's own description, print the plan, open logs and metrics."""
@@ -136,12 +138,8 @@ class Run:
         LOGGER.info(self.start.words)
         for warning in warnings_of(self.plan, self.phases):
             LOGGER.warning(warning)
-        for phase, path in {p.name: self.data.rejects_file(p.name) for p in self.phases}.items():
-            refused = len(path.read_text(encoding="utf-8").splitlines())
-            if refused:
-                LOGGER.warning("phase %s leaves out %d rows: %s", phase, refused, path)
         return open_metrics(
-            config.logging, config.run_name, run.metrics, to_yaml(config), main
+            config.logging, config.run_name, run.metrics, to_plain(config), main
         )
 
     def _earlier_evaluations(self) -> dict[str, Evaluation]:
@@ -177,7 +175,7 @@ class Run:
         plan = self.data.plans[phase.name]
         phase_tasks = list(plan.use())
         pending: _Pending | None = None
-        self._clock = time.perf_counter()
+        clock = time.perf_counter()
         for index in range(phase.steps):
             global_step = phase.first_step + index
             rows = plan.step_rows(index)
@@ -207,16 +205,18 @@ class Run:
             # Figures are read one step late, so that the host never waits for the device.
             if pending is not None:
                 self._record(pending, progress)
-            pending = _Pending(global_step, phase, self.engine.lr, tokens, counts, sums)
+            now = time.perf_counter()
+            pending = _Pending(
+                global_step, phase, self.engine.lr, tokens, counts, sums, now - clock
+            )
+            clock = now
         assert pending is not None, "a phase has at least one step"
         self._record(pending, progress)
         progress.close()
 
     def _record(self, step: _Pending, progress: PhaseProgress) -> None:
         nll, loss, grad_norm = step.sums.read()
-        now = time.perf_counter()
-        tokens_per_second = step.tokens / (now - self._clock)
-        self._clock = now
+        tokens_per_second = step.tokens / step.seconds
         values: dict[str, Any] = {
             "phase": step.phase.name,
             "loss": loss,

@@ -74,7 +74,7 @@ def draw_general(
     name = stream.choice(tuple(SKILLS))
     (verb, obj), content = SKILLS[name]
     if name == "lookup":
-        count = 2 + stream.below(min(_MAX_LOOKUPS, len(payload.letters)) - 1)
+        count = min(2 + stream.below(_MAX_LOOKUPS - 1), len(payload.letters))
         payload = replace(payload, queries=tuple(stream.sample(payload.letters, count)))
     instruction = draw_instruction(
         stream,

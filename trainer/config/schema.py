@@ -1,7 +1,7 @@
 """The one typed tree that the composed configuration is merged onto.
 
-Fields of the data side are in ``data_modules.config``. Defaults here are the neutral ones; the values
-a run is made of live in ``conf/``.
+Fields of the data side are in ``data_modules.config``. Defaults here are the neutral ones; the
+values a run is made of live in ``conf/``.
 """
 
 from __future__ import annotations

@@ -9,16 +9,41 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
+from collections.abc import Iterator
 from enum import Enum
 from typing import Any, Union
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationResolutionError
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import (
+    InterpolationResolutionError,
+    InterpolationToMissingValueError,
+    OmegaConfBaseException,
+)
 
 from data_modules.faults import ConfigFault, Fault
 from trainer.config.schema import Config
+
+# What other trainers call our keys, and what a plural or an old habit makes of them.
+_ELSEWHERE = {
+    "learning_rate": "lr",
+    "num_epochs": "epochs",
+    "num_train_epochs": "epochs",
+    "max_steps": "steps",
+    "batch_size": "global_batch_size",
+    "train_batch_size": "global_batch_size",
+    "gradient_accumulation_steps": "global_batch_size",
+    "per_device_train_batch_size": "micro_batch_size",
+    "train_micro_batch_size_per_gpu": "micro_batch_size",
+    "gradient_clipping": "max_grad_norm",
+    "max_length": "max_seq_len",
+    "max_seq_length": "max_seq_len",
+    "model_name_or_path": "path",
+    "lora_rank": "rank",
+}
+_UNRESOLVED = object()  # stands for a value whose interpolation failed; its fault is already named
 
 
 def to_config(composed: DictConfig) -> Config:
@@ -27,22 +52,29 @@ def to_config(composed: DictConfig) -> Config:
     Raises:
         ConfigFault: unknown keys, missing values, values of the wrong type.
     """
-    try:
-        plain = OmegaConf.to_container(composed, resolve=True)
-    except InterpolationResolutionError as error:
-        raise ConfigFault(
-            Fault(error.full_key or "config", error.msg or str(error), "interpolations must resolve")
-        ) from error
-    assert isinstance(plain, dict)
     faults: list[Fault] = []
+    pending: list[Fault] = []
+    plain = _plain(composed, "", faults, pending)
     _check(plain, Config, "", faults)
-    if faults:
-        raise ConfigFault(faults)
+    if faults or pending:
+        # An interpolation of a missing value is named only where the missing value itself is not.
+        raise ConfigFault(faults or pending)
     # The check above names every fault; the merge still converts (enums, int -> float).
-    merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
-    result = OmegaConf.to_object(merged)
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
+        result = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        rule = "it must fit the configuration's type"
+        raise ConfigFault(Fault(error.full_key or "config", _first_line(error), rule)) from error
     assert isinstance(result, Config)
     return result
+
+
+def to_plain(config: Config) -> dict[str, Any]:
+    """The resolved configuration as plain dicts, lists and values, enums by name."""
+    plain = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 def to_yaml(config: Config) -> str:
@@ -50,9 +82,38 @@ def to_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
+def _plain(node: Any, key: str, faults: list[Fault], pending: list[Fault]) -> Any:
+    """Plain values with every interpolation resolved; a fault for each one that does not."""
+    if not isinstance(node, DictConfig | ListConfig):
+        return node
+    is_list = isinstance(node, ListConfig)
+    names: list[Any] = list(range(len(node))) if is_list else list(node.keys())
+    container: Any = node
+    items: dict[Any, Any] = {}
+    for name in names:
+        where = f"{key}[{name}]" if is_list else f"{key}.{name}".removeprefix(".")
+        if OmegaConf.is_missing(container, name):
+            items[name] = "???"
+            continue
+        try:
+            items[name] = _plain(container[name], where, faults, pending)
+        except InterpolationResolutionError as error:
+            items[name] = _UNRESOLVED
+            fault = Fault(where, _first_line(error), "interpolations must resolve")
+            missing = isinstance(error, InterpolationToMissingValueError)
+            (pending if missing else faults).append(fault)
+    return list(items.values()) if is_list else items
+
+
+def _first_line(error: OmegaConfBaseException) -> str:
+    return str(error.msg or error).strip().splitlines()[0]
+
+
 def _check(value: Any, kind: Any, key: str, faults: list[Fault]) -> None:
     """Walk ``value`` against the type ``kind``; append a fault per wrong leaf or unknown key."""
     kind, optional = _unwrap(kind)
+    if value is _UNRESOLVED:
+        return
     if value is None:
         if not optional:
             faults.append(Fault(key, "no value (null)", f"it must be {_words(kind)}"))
@@ -63,19 +124,34 @@ def _check(value: Any, kind: Any, key: str, faults: list[Fault]) -> None:
     if dataclasses.is_dataclass(kind):
         _check_fields(value, kind, key, faults)
     elif typing.get_origin(kind) is dict:
-        if not isinstance(value, dict):
-            faults.append(Fault(key, repr(value), "it must be a mapping"))
-            return
-        for name, item in value.items():
-            _check(item, typing.get_args(kind)[1], f"{key}.{name}", faults)
+        _check_mapping(value, typing.get_args(kind)[1], key, faults)
     elif typing.get_origin(kind) is list:
-        if not isinstance(value, list):
-            faults.append(Fault(key, repr(value), "it must be a list", f"Write {key}=[...]"))
-            return
-        for index, item in enumerate(value):
-            _check(item, typing.get_args(kind)[0], f"{key}[{index}]", faults)
+        _check_list(value, typing.get_args(kind)[0], key, faults)
     elif kind is not Any and not _fits(value, kind):
         faults.append(Fault(key, repr(value), f"it must be {_words(kind)}"))
+
+
+def _check_mapping(value: Any, kind: Any, key: str, faults: list[Fault]) -> None:
+    if not isinstance(value, dict):
+        faults.append(Fault(key, repr(value), "it must be a mapping", f"Write {key}={{name:...}}."))
+        return
+    for name, item in value.items():
+        if not isinstance(name, str):
+            faults.append(Fault(f"{key}.{name}", f"the key is {name!r}", "names must be text"))
+        _check(item, kind, f"{key}.{name}", faults)
+
+
+def _check_list(value: Any, kind: Any, key: str, faults: list[Fault]) -> None:
+    if not isinstance(value, list):
+        faults.append(Fault(key, repr(value), "it must be a list", f"Write {key}=[...]."))
+        return
+    for index, item in enumerate(value):
+        where = f"{key}[{index}]"
+        # OmegaConf turns a number into text in a field, but not in a list
+        if kind is str and isinstance(item, int | float):
+            faults.append(Fault(where, repr(item), "it must be text"))
+        else:
+            _check(item, kind, where, faults)
 
 
 def _check_fields(value: Any, kind: Any, key: str, faults: list[Fault]) -> None:
@@ -88,14 +164,41 @@ def _check_fields(value: Any, kind: Any, key: str, faults: list[Fault]) -> None:
         if name in hints:
             _check(item, hints[name], f"{prefix}{name}", faults)
         else:
-            close = difflib.get_close_matches(str(name), hints, n=1)
-            hint = f"Did you mean {prefix}{close[0]}?" if close else ""
             known = f"known here: {', '.join(hints)}"
-            faults.append(Fault(f"{prefix}{name}", "unknown key", known, hint))
+            faults.append(
+                Fault(f"{prefix}{name}", "unknown key", known, _hint(prefix, name, hints))
+            )
     for item_field in dataclasses.fields(kind):
-        if item_field.default == "???" and item_field.name not in value:
-            where = f"{prefix}{item_field.name}"
-            faults.append(Fault(where, "no value was given", "it has no default", f"Set {where}=..."))
+        if item_field.name in value:
+            continue
+        where = f"{prefix}{item_field.name}"
+        if item_field.default == "???":
+            faults.append(
+                Fault(where, "no value was given", "it has no default", f"Set {where}=...")
+            )
+        elif dataclasses.is_dataclass(item_field.default_factory):
+            _check_fields({}, item_field.default_factory, where, faults)
+
+
+def _hint(prefix: str, name: Any, hints: dict[str, Any]) -> str:
+    """The key that ``name`` was probably meant to be: here, or anywhere in the tree."""
+    wanted = _ELSEWHERE.get(str(name), str(name))
+    close = [wanted] if wanted in hints else difflib.get_close_matches(wanted, hints, n=1)
+    places = [f"{prefix}{one}" for one in close] or sorted(_places(wanted, Config, ""))
+    return f"Did you mean {' or '.join(places)}?" if places else ""
+
+
+def _places(name: str, kind: Any, key: str) -> Iterator[str]:
+    """Every key of the schema that ends in ``name``."""
+    for field_name, hint in typing.get_type_hints(kind).items():
+        inner, _ = _unwrap(hint)
+        where = f"{key}.{field_name}" if key else field_name
+        if field_name == name:
+            yield where
+        if typing.get_origin(inner) is dict:
+            inner, where = typing.get_args(inner)[1], f"{where}.<name>"
+        if dataclasses.is_dataclass(inner):
+            yield from _places(name, inner, where)
 
 
 def _unwrap(kind: Any) -> tuple[Any, bool]:
@@ -115,7 +218,8 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and math.isfinite(value)
     assert kind is str, kind
     return isinstance(value, str | int | float) and not isinstance(value, bool)
 
@@ -123,7 +227,5 @@ def _fits(value: Any, kind: Any) -> bool:
 def _words(kind: Any) -> str:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return f"one of {', '.join(kind.__members__)}"
-    names = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
-    return names.get(kind) or getattr(kind, "__name__", str(kind))
-
-
+    names = {int: "an integer", float: "a finite number", bool: "true or false", str: "text"}
+    return names.get(kind) or str(getattr(kind, "__name__", kind))

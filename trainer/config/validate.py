@@ -1,4 +1,4 @@
-"""Rules that need more than one field: every fault of the configuration, before any data is read."""
+"""Rules on values and between fields: every fault of the configuration, before data is read."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from trainer.config.schema import (
     Precision,
     ScheduleConfig,
 )
+from trainer.deepspeed_config import deepspeed_config
 
 
 def validate(config: Config, dp_world_size: int) -> None:
@@ -27,11 +28,13 @@ def validate(config: Config, dp_world_size: int) -> None:
         ConfigFault: listing every fault found.
     """
     faults = [
+        *_run(config),
+        *_data(config),
         *_curriculum(config),
         *_batch(config, dp_world_size),
-        *_data(config),
         *_model(config),
-        *_engine(config),
+        *_zero(config),
+        *_updates(config),
         *_evaluation(config),
     ]
     if faults:
@@ -48,6 +51,12 @@ def _share(key: str, value: float, faults: list[Fault], below_one: bool = False)
         faults.append(Fault(key, f"{value:g}", f"it must be in [0, 1{')' if below_one else ']'}"))
 
 
+def _run(config: Config) -> Iterator[Fault]:
+    for key in ("run_name", "output_dir"):
+        if not getattr(config, key).strip():
+            yield Fault(key, "empty", "a run is kept under it", f"Set {key}=...")
+
+
 def _curriculum(config: Config) -> Iterator[Fault]:
     phases, select = config.curriculum.phases, config.curriculum.select
     if not phases:
@@ -60,8 +69,10 @@ def _curriculum(config: Config) -> Iterator[Fault]:
                 f"its phases are {', '.join(phases) or 'none'}",
                 f"Add it with '+phase@curriculum.phases.{name}={name}'.",
             )
-    for name, phase in phases.items():
-        yield from _phase(config, f"curriculum.phases.{name}", phase)
+    # A phase that does not run may refer to tasks that these data do not have.
+    for name in select or phases:
+        if name in phases:
+            yield from _phase(config, f"curriculum.phases.{name}", phases[name])
 
 
 def _phase(config: Config, key: str, phase: PhaseConfig) -> Iterator[Fault]:
@@ -71,7 +82,8 @@ def _phase(config: Config, key: str, phase: PhaseConfig) -> Iterator[Fault]:
     if len(given) != 1:
         seen = f"{' and '.join(given) or 'none of them'} given"
         rule = "a phase is exactly one of epochs, steps and tokens long"
-        faults.append(Fault(f"{key}.epochs/steps/tokens", seen, rule, "Set the others to null."))
+        remedy = "Set the others to null." if given else f"Set {key}.epochs=1, for example."
+        faults.append(Fault(f"{key}.epochs/steps/tokens", seen, rule, remedy))
     for name in given:
         if lengths[name] <= 0:  # type: ignore[operator]
             faults.append(Fault(f"{key}.{name}", f"{lengths[name]:g}", "it must be above 0"))
@@ -85,7 +97,10 @@ def _phase(config: Config, key: str, phase: PhaseConfig) -> Iterator[Fault]:
         seen = f"replay {phase.replay:g} + rest_share {phase.rest_share:g}"
         faults.append(Fault(key, seen, "together they must leave room for the phase's own tasks"))
     yield from faults
-    yield from _phase_tasks(config, key, phase)
+    if not config.data.tasks:
+        return  # named once, under data.tasks
+    unknown = list(_unknown_tasks(config, key, phase))
+    yield from unknown or _phase_tasks(config, key, phase)
 
 
 def _schedule(key: str, schedule: ScheduleConfig, faults: list[Fault]) -> None:
@@ -95,42 +110,48 @@ def _schedule(key: str, schedule: ScheduleConfig, faults: list[Fault]) -> None:
     _at_least(f"{key}.warmup_steps", schedule.warmup_steps, 0, faults)
 
 
-def _phase_tasks(config: Config, key: str, phase: PhaseConfig) -> Iterator[Fault]:
+def _unknown_tasks(config: Config, key: str, phase: PhaseConfig) -> Iterator[Fault]:
     data = config.data
     known = sorted({*data.tasks, *data.groups, "all", "general"})
-    unknown = [name for name in phase.tasks if name not in known]
-    for name in unknown:
-        close = difflib.get_close_matches(name, known, n=1)
-        yield Fault(
-            f"{key}.tasks",
-            f"names '{name}', which is no task and no group",
-            f"defined: {', '.join(known)}",
-            f"Did you mean '{close[0]}'?" if close else "Add a conf/task file and list it in data.",
-        )
-    for group, members in data.groups.items():
-        for name in members:
-            if group in phase.tasks and name not in data.tasks:
-                unknown.append(name)
+    for name in phase.tasks:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            remedy = f"Did you mean '{close[0]}'? " if close else ""
+            remedy += (
+                f"A group is defined with 'data.groups.{name}=[...]', a task with a conf/task file "
+                "that the data file lists."
+            )
+            seen = f"names '{name}', which is no task and no group"
+            yield Fault(f"{key}.tasks", seen, f"defined: {', '.join(known)}", remedy)
+    for group in phase.tasks:
+        for name in data.groups.get(group, ()):
+            if name not in data.tasks:
                 yield Fault(
                     f"data.groups.{group}",
                     f"names '{name}', which no conf/task file defines",
-                    f"defined: {', '.join(sorted(data.tasks)) or 'none'}",
+                    f"defined: {', '.join(sorted(data.tasks))}",
                     "Correct the name or leave it out.",
                 )
-    if unknown:
-        return
+
+
+def _phase_tasks(config: Config, key: str, phase: PhaseConfig) -> Iterator[Fault]:
+    data = config.data
     general = [name for name, task in data.tasks.items() if task.general]
     if phase.replay and not general:
         yield Fault(
             f"{key}.replay",
             f"{phase.replay:g}, but no task is general",
             "replay draws rows from general tasks",
-            f"Set replay to 0, or mark a task: data.tasks.{next(iter(data.tasks), 'NAME')}."
-            "general=true.",
+            f"Set {key}.replay=0, or mark a task: data.tasks.{sorted(data.tasks)[0]}.general=true.",
         )
     roles = resolve_roles(data, phase)
     if not roles.main:
-        yield Fault(f"{key}.tasks", f"{phase.tasks} is empty", "a phase needs at least one task")
+        yield Fault(
+            f"{key}.tasks",
+            f"{phase.tasks} holds no task",
+            "a phase needs at least one",
+            "Name tasks or a group; 'all' is every task that is not general.",
+        )
     both = sorted(set(roles.main) & set(roles.general))
     if both:
         seen = f"{', '.join(both)} is general and listed"
@@ -144,7 +165,8 @@ def _phase_tasks(config: Config, key: str, phase: PhaseConfig) -> Iterator[Fault
             seen = f"names '{name}', which no conf/task file defines"
             yield Fault(f"{key}.loss_weights", seen, f"defined: {', '.join(sorted(data.tasks))}")
         elif phase.loss_weights[name] < 0:
-            yield Fault(f"{key}.loss_weights.{name}", f"{phase.loss_weights[name]:g}", "at least 0")
+            seen = f"{phase.loss_weights[name]:g}"
+            yield Fault(f"{key}.loss_weights.{name}", seen, "it must be at least 0")
 
 
 def _balance(key: str, balance: BalanceConfig, tasks: tuple[str, ...]) -> Iterator[Fault]:
@@ -160,7 +182,8 @@ def _balance(key: str, balance: BalanceConfig, tasks: tuple[str, ...]) -> Iterat
         faults.append(Fault(key, seen, "only strategy 'caps' uses them", "Set strategy: caps."))
     if balance.weights and balance.strategy is not Strategy.weights:
         seen = f"weights are set, but strategy is {balance.strategy.value}"
-        faults.append(Fault(key, seen, "only strategy 'weights' uses them", "Set strategy: weights."))
+        rule = "only strategy 'weights' uses them"
+        faults.append(Fault(key, seen, rule, "Set strategy: weights."))
     if balance.strategy is Strategy.weights and set(balance.weights) != set(tasks):
         missing = sorted(set(tasks) - set(balance.weights))
         extra = sorted(set(balance.weights) - set(tasks))
@@ -169,7 +192,9 @@ def _balance(key: str, balance: BalanceConfig, tasks: tuple[str, ...]) -> Iterat
     for name, weight in balance.weights.items():
         if weight <= 0:
             remedy = "Leave the task out of the phase instead of giving it no weight."
-            faults.append(Fault(f"{key}.weights.{name}", f"{weight:g}", "above 0", remedy))
+            faults.append(
+                Fault(f"{key}.weights.{name}", f"{weight:g}", "it must be above 0", remedy)
+            )
     yield from faults
 
 
@@ -201,19 +226,34 @@ def _data(config: Config) -> Iterator[Fault]:
     _at_least("data.max_seq_len", data.max_seq_len, 8, faults)
     _at_least("data.rows_per_task", data.rows_per_task, 1, faults)
     _share("data.max_reject_ratio", data.max_reject_ratio, faults)
-    if not data.tasks:
-        remedy = "Choose data=..., or data.discover=true with train/<task>.jsonl under data.root."
-        faults.append(Fault("data.tasks", f"no task under {data.root}", "a run needs one", remedy))
-    for name in data.tasks:
-        if name in data.groups or name in ("all", "general") and not data.benchmark:
-            remedy = "Rename the task or the group."
-            faults.append(Fault(f"data.tasks.{name}", "also the name of a group", "one or the other",
-                                remedy))
-        _at_least(f"data.tasks.{name}.max_new_tokens", data.tasks[name].max_new_tokens, 1, faults)
-    if data.benchmark is None and not Path(data.root).is_dir():
+    found = data.benchmark is not None or Path(data.root).is_dir()
+    if not found:
         remedy = "Set data.root to the folder that holds train/ and eval/."
         faults.append(Fault("data.root", data.root, "no such directory", remedy))
+    elif not data.tasks:
+        remedy = "Choose data=..., or data.discover=true with train/<task>.jsonl under data.root."
+        faults.append(Fault("data.tasks", f"no task under {data.root}", "a run needs one", remedy))
+    for name, task in data.tasks.items():
+        key = f"data.tasks.{name}"
+        if name in data.groups or name == "all" or (name == "general" and not task.general):
+            seen, rule = "also the name of a group", "a phase must be able to tell them apart"
+            remedy = f"Rename the task or the group{', or set general=true' * (name == 'general')}."
+            faults.append(Fault(key, seen, rule, remedy))
+        _at_least(f"{key}.max_new_tokens", task.max_new_tokens, 1, faults)
+        if found and data.benchmark is None and _evaluates(config):
+            _readable(f"{key}.source.eval", Path(data.root), task.source.eval, faults)
     yield from faults
+
+
+def _evaluates(config: Config) -> bool:
+    return config.evaluation.before_training or config.evaluation.at_phase_end
+
+
+def _readable(key: str, root: Path, relative: str, faults: list[Fault]) -> None:
+    """Evaluation files are read at phase ends; that they are missing must show before training."""
+    if relative and not (root / relative).is_file():
+        remedy = f"Correct it, or set {key}='' to leave the task out of evaluation."
+        faults.append(Fault(key, f"no file {root / relative}", "evaluation reads it", remedy))
 
 
 def _model(config: Config) -> Iterator[Fault]:
@@ -246,17 +286,21 @@ def _directory(key: str, path: str, file: str) -> Iterator[Fault]:
         if not may_be_hub_name:
             yield Fault(key, path, "no such directory", "Check the path.")
     elif not (Path(path) / file).is_file():
-        yield Fault(key, path, f"the directory holds no {file}", "It must be in Hugging Face format.")
+        rule = f"the directory holds no {file}"
+        yield Fault(key, path, rule, "It must be in Hugging Face format.")
 
 
-def _engine(config: Config) -> Iterator[Fault]:
-    zero, optimizer, faults = config.zero, config.optimizer, list[Fault]()
+def _zero(config: Config) -> Iterator[Fault]:
+    zero, faults = config.zero, list[Fault]()
     if zero.stage not in (0, 1, 2, 3):
         faults.append(Fault("zero.stage", f"{zero.stage}", "ZeRO has the stages 0, 1, 2 and 3"))
     if zero.stage == 0 and config.precision is Precision.bf16:
         rule = "without ZeRO, DeepSpeed would accumulate gradients in bf16"
-        faults.append(Fault("zero.stage", "0 with precision bf16", rule,
-                            "Choose zero=zero1, or precision=fp32."))
+        faults.append(
+            Fault(
+                "zero.stage", "0 with precision bf16", rule, "Choose zero=zero1, or precision=fp32."
+            )
+        )
     if zero.offload_parameters is not Offload.none and zero.stage != 3:
         seen = f"{zero.offload_parameters.value} with stage {zero.stage}"
         rule = "only stage 3 partitions parameters"
@@ -265,14 +309,29 @@ def _engine(config: Config) -> Iterator[Fault]:
         seen = f"{zero.offload_optimizer.value} with stage 0"
         rule = "stage 0 does not partition the optimizer"
         faults.append(Fault("zero.offload_optimizer", seen, rule, "Choose a stage of 1 or more."))
+    for name in ("reduce_bucket_size", "allgather_bucket_size"):
+        _at_least(f"zero.{name}", getattr(zero, name), 1, faults)
+    if zero.extra:
+        try:
+            deepspeed_config(config, dp_world_size=1)
+        except ConfigFault as fault:
+            faults += fault.faults
+    yield from faults
+
+
+def _updates(config: Config) -> Iterator[Fault]:
+    optimizer, faults = config.optimizer, list[Fault]()
     for name in ("beta1", "beta2"):
         value = getattr(optimizer, name)
         if not 0 <= value < 1:
             faults.append(Fault(f"optimizer.{name}", f"{value:g}", "it must be in [0, 1)"))
+    if optimizer.eps <= 0:
+        faults.append(Fault("optimizer.eps", f"{optimizer.eps:g}", "it must be above 0"))
     _at_least("optimizer.weight_decay", optimizer.weight_decay, 0, faults)
     _at_least("optimizer.max_grad_norm", optimizer.max_grad_norm, 0, faults)
     if config.adaptation.kind is AdaptationKind.lora:
         _at_least("adaptation.rank", config.adaptation.rank, 1, faults)
+        _at_least("adaptation.alpha", config.adaptation.alpha, 1, faults)
         _share("adaptation.dropout", config.adaptation.dropout, faults, below_one=True)
     yield from faults
 

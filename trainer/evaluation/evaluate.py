@@ -12,8 +12,10 @@ import torch.distributed as dist
 from data_modules.collate import collate
 from data_modules.config import Metric
 from data_modules.phase_data_module import EvalRow, PhaseDataModule
+from data_modules.reading import count_rejects, reject_words
 from data_modules.samples import SampleStore
 from trainer.config.schema import EvaluationConfig
+from trainer.console import LOGGER
 from trainer.engine import ZeroEngine
 from trainer.evaluation.generate import Answer, generate
 from trainer.evaluation.results import Evaluation, TaskResult
@@ -33,7 +35,9 @@ def evaluate(
     Args:
         predictions: folder that gets ``<task>.jsonl`` with every generated answer (main rank).
     """
-    rows_of, _ = data.eval_rows(phase, config.rows_per_task)
+    rows_of, rejects = data.eval_rows(phase, config.rows_per_task)
+    if rejects:
+        LOGGER.warning("evaluation rows left out: %s", reject_words(count_rejects(rejects)))
     rows_of = {task: rows for task, rows in rows_of.items() if rows}
     losses = _losses(engine, data, rows_of, config.batch_size, rank)
     results: Evaluation = {}

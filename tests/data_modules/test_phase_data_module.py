@@ -1,0 +1,313 @@
+"""The data module: from files to the micro-batches of any rank, and evaluation rows."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from data_modules import phase_data_module
+from data_modules.config import (
+    BalanceConfig,
+    BoundaryConfig,
+    DataConfig,
+    Metric,
+    MixtureConfig,
+    Order,
+    SourceConfig,
+    Strategy,
+    TaskConfig,
+)
+from data_modules.faults import DataFault
+from data_modules.phase_data_module import PhaseDataModule, resolve_roles
+from tests.shared_data import CHATML, byte_tokenizer, data_config, write_rows, write_task
+
+SIZES = {"code": 9, "math": 5, "qa": 12, "chat": 20}
+MIX = MixtureConfig(epochs=1, replay=0.3)
+HARD = MixtureConfig(
+    tasks=["math"], epochs=2, balance=BalanceConfig(Strategy.caps, max_rows=4), order=Order.grouped
+)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataConfig:
+    tasks = {task: write_task(tmp_path, task, size, 4) for task, size in SIZES.items()}
+    tasks["chat"].general = True
+    return data_config(tmp_path, tasks)
+
+
+def module(data: DataConfig, load: bool = True, **settings: Any) -> PhaseDataModule:
+    arguments: dict[str, Any] = {
+        "boundary": BoundaryConfig(),
+        "mixtures": {"mix": MIX, "hard": HARD},
+        "tokenizer": byte_tokenizer(CHATML),
+        "seed": 0,
+        "global_batch_size": 8,
+    }
+    made = PhaseDataModule(data=data, **(arguments | settings))
+    if load:
+        made.prepare()
+        made.load()
+    return made
+
+
+# --- roles
+
+
+def tasks_of(**general: bool) -> DataConfig:
+    return DataConfig(tasks={name: TaskConfig(general=flag) for name, flag in general.items()})
+
+
+def test_groups_resolve_to_tasks_in_declared_order() -> None:
+    data = tasks_of(qa=False, code=False, math=False, chat=True)
+    data.groups = {"hard": ["qa", "math"]}
+    roles = resolve_roles(data, MixtureConfig(tasks=["hard", "code", "math"]))
+    assert (roles.main, roles.rest, roles.general) == (("qa", "math", "code"), (), ())
+    assert resolve_roles(data, MixtureConfig()).main == ("code", "math", "qa")
+    assert resolve_roles(data, MixtureConfig(tasks=["general"])).main == ("chat",)
+
+
+def test_rest_and_general_come_with_their_shares_only() -> None:
+    data = tasks_of(qa=False, code=False, math=False, chat=True)
+    roles = resolve_roles(data, MixtureConfig(tasks=["qa"], rest_share=0.1, replay=0.1))
+    assert (roles.main, roles.rest, roles.general) == (("qa",), ("code", "math"), ("chat",))
+
+
+def test_a_group_may_redefine_all() -> None:
+    data = tasks_of(qa=False, code=False)
+    data.groups = {"all": ["qa"]}
+    assert resolve_roles(data, MixtureConfig()).main == ("qa",)
+
+
+def test_an_unknown_name_is_a_key_error() -> None:
+    with pytest.raises(KeyError, match="maths"):
+        resolve_roles(tasks_of(math=False), MixtureConfig(tasks=["maths"]))
+
+
+# --- prepare and load
+
+
+def test_task_ids_do_not_depend_on_the_phases(data: DataConfig) -> None:
+    whole, one = module(data), module(data, mixtures={"hard": HARD})
+    assert whole.tasks == one.tasks == ("chat", "code", "math", "qa")
+    assert (whole.trained_tasks, one.trained_tasks) == (("chat", "code", "math", "qa"), ("math",))
+
+
+def test_one_phase_alone_trains_as_in_the_whole_curriculum(data: DataConfig) -> None:
+    whole, one = module(data), module(data, mixtures={"hard": HARD})
+
+    def tokens(made: PhaseDataModule) -> list[list[int]]:
+        plan = made.plans["hard"]
+        return [plan.store.tokens(int(row))[0].tolist() for row in plan.rows]
+
+    assert tokens(one) == tokens(whole)
+    assert one.plans["hard"].fingerprint() == whole.plans["hard"].fingerprint()
+
+
+def test_samples_are_tokenised_once(data: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = module(data)
+    folders = [path for path in Path(data.cache_dir).iterdir() if path.is_dir()]
+    assert len(folders) == 1, "both phases have the same boundaries: one store"
+
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("tokenised again")
+
+    monkeypatch.setattr(phase_data_module, "tokenise", refuse)
+    again = module(data)
+    assert again.plans["mix"].rows.tolist() == made.plans["mix"].rows.tolist()
+    # Changed bytes are noticed.
+    write_rows(Path(data.root) / "train/qa.jsonl", [{"instruction": "a", "output": "b"}])
+    with pytest.raises(AssertionError, match="tokenised again"):
+        module(data)
+
+
+def test_phases_without_boundaries_have_their_own_samples(data: DataConfig) -> None:
+    plain = MixtureConfig(epochs=1, boundary=False)
+    made = module(data, mixtures={"mix": MIX, "plain": plain})
+
+    def texts(phase: str) -> set[str]:
+        store = made.plans[phase].store
+        row = int(store.rows_of("qa")[0])
+        return set(made.tokenizer.decode(store.tokens(row)[0]).splitlines())
+
+    assert {"[qa] qa train ", "Answer as qa.</s>"} <= texts("mix")
+    assert "qa train </s>" in texts("plain")
+    assert len([path for path in Path(data.cache_dir).iterdir() if path.is_dir()]) == 2
+
+
+def test_rejects_are_kept_and_counted(data: DataConfig) -> None:
+    rows = [{"instruction": "a", "output": "b"}, {"instruction": "a", "output": ""}]
+    rows += [{"instruction": "x" * 300, "output": "b"}] * 2
+    write_rows(Path(data.root) / "train/qa.jsonl", rows)
+    data.max_reject_ratio = 0.25
+    made = module(data)
+    assert made.left_out("mix") == {"qa": {"empty_answer": 1, "overlong": 2}}
+    lines = made.rejects_file("mix").read_text(encoding="utf-8").splitlines()
+    origins = [json.loads(line)["origin"] for line in lines]
+    assert origins == [f"{data.root}/train/qa.jsonl:{line}" for line in (2, 3, 4)]
+    assert made.plans["mix"].use()["qa"].available == 1
+    # Counted again from the cache, in another process.
+    assert module(data).left_out("mix") == made.left_out("mix")
+
+
+def test_a_task_of_rejects_only_stops_before_training(data: DataConfig) -> None:
+    write_rows(Path(data.root) / "train/qa.jsonl", [{"instruction": "x" * 300, "output": "b"}])
+    made = module(data, load=False)
+    made.prepare()
+    with pytest.raises(DataFault, match="task 'qa' has no usable training row"):
+        made.load()
+
+
+def test_max_steps_and_rows_per_task_reach_the_plans(data: DataConfig) -> None:
+    data.rows_per_task = 3
+    made = module(data, max_steps=1)
+    assert {name: plan.steps for name, plan in made.plans.items()} == {"mix": 1, "hard": 1}
+    assert {use.available for use in made.plans["mix"].use().values()} == {5, 9, 12, 20}
+    assert max(use.distinct for use in made.plans["mix"].use().values()) <= 3
+
+
+# --- batches
+
+
+def pieces(batch: Any) -> list[tuple[tuple[int, ...], tuple[float, ...], tuple[int, ...]]]:
+    """(ids, weights of the tokens, task ids) of every sample in a micro-batch."""
+    if batch.cu_seqlens is not None:
+        borders = batch.cu_seqlens.tolist()
+        spans = [(0, slice(a, b)) for a, b in zip(borders, borders[1:], strict=False)]
+    else:
+        ends = [int((line != 0).sum()) for line in batch.input_ids]  # <pad> has id 0
+        spans = [(line, slice(0, end)) for line, end in enumerate(ends)]
+    return [
+        (
+            tuple(batch.input_ids[line, span].tolist()),
+            tuple(batch.loss_weights[line, span].tolist()),
+            tuple(batch.task_ids[line, span].tolist()),
+        )
+        for line, span in spans
+    ]
+
+
+@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("micro", [1, 2])
+def test_ranks_together_compute_exactly_the_plan(
+    data: DataConfig, packing: bool, world: int, micro: int
+) -> None:
+    data.packing = packing
+    data.max_seq_len = 80
+    made = module(data)
+    for phase, plan in made.plans.items():
+        for step in range(plan.steps):
+            rows = plan.step_rows(step)
+            # A weight of its own for every row, so that none can be mixed up.
+            weights = 1 + np.arange(len(rows)) / 64
+            ranks = [
+                made.step_batches(phase, step, weights, rank, world, micro) for rank in range(world)
+            ]
+            assert len({len(batches) for batches in ranks}) == 1
+            batches = [batch for batches in ranks for batch in batches]
+            expected = Counter(
+                (
+                    tuple(plan.store.tokens(int(row))[0].tolist()),
+                    tuple((plan.store.tokens(int(row))[1] * weight).tolist()),
+                    (int(plan.store.task_ids[row]),) * int(plan.store.lengths[row]),
+                )
+                for row, weight in zip(rows, weights, strict=True)
+            )
+            got = Counter(piece for b in batches if not b.empty for piece in pieces(b))
+            assert got == expected
+            assert sum(b.tokens for b in batches) == plan.store.lengths[rows].sum()
+            for stand_in in (b for b in batches if b.empty):
+                assert stand_in.loss_weights.sum() == 0
+                assert (stand_in.labels == -100).all()
+            assert all(b.input_ids.numel() <= micro * 80 for b in batches if packing)
+
+
+def test_a_rank_without_rows_gets_the_shortest_one_as_stand_in(data: DataConfig) -> None:
+    made = module(data, global_batch_size=3)
+    plan = made.plans["mix"]
+    rows = plan.step_rows(0)
+    ranks = [made.step_batches("mix", 0, np.ones(3), rank, 4, 1) for rank in range(4)]
+    empty = [batch for batches in ranks for batch in batches if batch.empty]
+    assert empty, "three rows on four ranks leave one idle"
+    assert all(b.input_ids.shape[1] == plan.store.lengths[rows].min() for b in empty)
+
+
+def test_any_step_is_served_without_the_ones_before(data: DataConfig) -> None:
+    one, two = module(data), module(data)
+    for step in range(one.plans["mix"].steps):
+        one.step_batches("mix", step, np.ones(8), 0, 1, 1)
+    last = two.plans["mix"].steps - 1
+    for a, b in zip(
+        one.step_batches("mix", last, np.ones(8), 0, 1, 1),
+        two.step_batches("mix", last, np.ones(8), 0, 1, 1),
+        strict=True,
+    ):
+        assert torch.equal(a.input_ids, b.input_ids)
+
+
+# --- evaluation rows
+
+
+def test_evaluation_rows_are_the_first_of_each_file(data: DataConfig) -> None:
+    data.tasks["code"].source.eval = ""
+    made = module(data)
+    rows, rejects = made.eval_rows("mix", 3)
+    assert rejects == []
+    assert {task: len(of_task) for task, of_task in rows.items()} == {"chat": 3, "math": 3, "qa": 3}
+    assert [row.answer for row in rows["qa"]] == ["qa0", "qa1", "qa2"]
+    assert [row.origin for row in rows["qa"]] == [
+        f"{data.root}/eval/qa.jsonl:{line}" for line in (1, 2, 3)
+    ]
+    everything, _ = made.eval_rows("mix", None)
+    assert len(everything["qa"]) == 4
+
+
+def test_evaluation_prompts_are_what_training_showed(data: DataConfig) -> None:
+    plain = MixtureConfig(epochs=1, boundary=False)
+    made = module(data, mixtures={"mix": MIX, "plain": plain})
+    for phase, prompt in (
+        ("mix", "<|user|>\n[qa] qa eval \nAnswer as qa.</s>\n<|assistant|>\n"),
+        ("plain", "<|user|>\nqa eval </s>\n<|assistant|>\n"),
+    ):
+        row = made.eval_rows(phase, 1)[0]["qa"][0]
+        assert made.tokenizer.decode(row.prompt_ids) == prompt
+        assert row.input_ids[: len(row.prompt_ids)] == row.prompt_ids
+        supervised = [i for i, on in zip(row.input_ids, row.supervised, strict=True) if on]
+        assert made.tokenizer.decode(supervised) == "qa0</s>"
+
+
+def test_overlong_and_unusable_evaluation_rows_are_left_out_with_a_reason(
+    data: DataConfig,
+) -> None:
+    path = Path(data.root) / "eval/qa.jsonl"
+    rows = [{"instruction": "x" * 300, "output": "b"}, {"instruction": "a", "output": ""}]
+    write_rows(path, [*rows, {"instruction": "a", "output": "b"}])
+    made = module(data)
+    with pytest.raises(DataFault, match="1 of 3 rows are unusable"):
+        made.eval_rows("mix", None)
+    data.max_reject_ratio = 0.5
+    found, rejects = made.eval_rows("mix", None)
+    assert [row.origin for row in found["qa"]] == [f"{path}:3"]
+    assert {(one.rule, one.origin) for one in rejects} == {
+        ("empty_answer", f"{path}:2"),
+        ("overlong", f"{path}:1"),
+    }
+
+
+def test_a_missing_evaluation_file_is_a_user_fault(data: DataConfig) -> None:
+    data.tasks["qa"].source = SourceConfig(train="train/qa.jsonl", eval="eval/none.jsonl")
+    with pytest.raises(DataFault, match=r"data\.tasks\.qa\.source: cannot read .*none\.jsonl"):
+        module(data).eval_rows("mix", None)
+
+
+def test_the_metric_of_a_task(data: DataConfig) -> None:
+    data.tasks["qa"].metric = Metric.exact_match
+    made = module(data, load=False)
+    assert made.metric_of("qa") is Metric.exact_match
+    assert made.metric_of("code") is Metric.none

@@ -50,9 +50,7 @@ def _by_rows(order: np.ndarray, dp_world_size: int, micro_batch_size: int) -> La
     return layout
 
 
-def _by_tokens(
-    order: np.ndarray, lengths: np.ndarray, dp_world_size: int, budget: int
-) -> Layout:
+def _by_tokens(order: np.ndarray, lengths: np.ndarray, dp_world_size: int, budget: int) -> Layout:
     assert lengths.max() <= budget, "samples are cut or dropped at max_seq_len"
     micro_steps = math.ceil(int(lengths.sum()) / (budget * dp_world_size))
     while True:
@@ -62,9 +60,7 @@ def _by_tokens(
         micro_steps += 1
     # Bins of like size meet in one micro-step, so that ranks wait little for each other.
     bins.sort(key=lambda rows: -int(lengths[rows].sum()))
-    return [
-        bins[start : start + dp_world_size] for start in range(0, len(bins), dp_world_size)
-    ]
+    return [bins[start : start + dp_world_size] for start in range(0, len(bins), dp_world_size)]
 
 
 def _longest_first(

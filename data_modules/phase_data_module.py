@@ -184,7 +184,9 @@ class PhaseDataModule:
             )
         return batches
 
-    def eval_rows(self, phase: str, limit: int | None) -> tuple[dict[str, list[EvalRow]], list[Reject]]:
+    def eval_rows(
+        self, phase: str, limit: int | None
+    ) -> tuple[dict[str, list[EvalRow]], list[Reject]]:
         """Evaluation rows of every task that has an evaluation source, the first ``limit`` of each.
 
         Prompts carry the phase's boundary texts. Rows longer than ``max_seq_len`` are refused.

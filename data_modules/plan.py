@@ -103,7 +103,7 @@ class PhasePlan:
         digest.update(self.store.lengths[distinct].tobytes())
         for row in distinct:
             for array in self.store.tokens(int(row)):
-                digest.update(np.ascontiguousarray(array))
+                digest.update(array.tobytes())
         return digest.hexdigest()
 
 

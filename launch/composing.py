@@ -7,11 +7,12 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from data_modules.benchmark import generate
 from data_modules.config import SourceConfig, TaskConfig
@@ -70,7 +71,9 @@ def checked_config(composed: DictConfig) -> Config:
         ConfigFault: faults of the configuration.
     """
     hydra = HydraConfig.get()
-    overrides = list(hydra.overrides.task)
+    # as written: interpolations in them are resolved, and their faults named, with the rest
+    written = OmegaConf.to_container(cast(ListConfig, hydra.overrides.task), resolve=False)
+    overrides = [str(override) for override in cast(list[str], written)]
     _refuse_select_overrides(overrides)
     config = to_config(composed)
     if hydra.mode is RunMode.MULTIRUN and not any(
@@ -105,14 +108,14 @@ def prepare_root(config: Config) -> None:
 def _refuse_select_overrides(overrides: list[str]) -> None:
     faults = []
     for override in OverridesParser.create().parse_overrides(overrides):
-        key, package, value = override.key_or_group, override.package or "", override.value()
-        if f"{package or key}.".startswith(f"{_SELECT}.") or (
+        key, value, line = override.key_or_group, override.value(), str(override.input_line)
+        if f"{override.package or key}.".startswith(f"{_SELECT}.") or (
             key == "curriculum" and isinstance(value, dict) and "select" in value
         ):
-            meant = override.input_line.lstrip("+~").replace(".select", ".phases", 1)
+            meant = line.lstrip("+~").replace(".select", ".phases", 1)
             faults.append(
                 Fault(
-                    override.input_line,
+                    line,
                     f"{_SELECT} only names the phases to run",
                     "settings there would be ignored",
                     f"Choose phases with '+phase=[...]'; to set one up write {meant}.",

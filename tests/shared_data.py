@@ -1,8 +1,8 @@
 """What several tests share: tokenizers and stores built here, and real ones from outside.
 
 Real tokenizers and models are no part of the repository. They are looked for under
-``$POLYPHASE_SHARED``, by default ``shared`` beside the repository; a test that needs one skips, naming
-what it did not find.
+``$POLYPHASE_SHARED``, by default ``shared`` beside the repository; a test that needs one skips,
+naming what it did not find.
 """
 
 from __future__ import annotations

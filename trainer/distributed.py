@@ -76,7 +76,9 @@ def init(config: ClusterConfig, ranks: Ranks) -> torch.device:
         timeout=datetime.timedelta(seconds=config.process_group_timeout_s),
         verbose=False,
     )
-    return torch.device("cuda", ranks.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    return (
+        torch.device("cuda", ranks.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    )
 
 
 def _free_port() -> int:

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+from trainer.console import LOGGER
 from trainer.engine import ZeroEngine
+from trainer.model import plain_loading_differs
 from trainer.run_directory import write_text
 
 
@@ -35,6 +37,13 @@ def export(engine: ZeroEngine, tokenizer: Any, folder: Path, card: str, is_main:
         pad_token_id=tokenizer.pad_token_id,
     ).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if plain_loading_differs(tokenizer, folder):
+        LOGGER.warning(
+            "%s: AutoTokenizer would load another tokenizer for model type '%s'; load this one with "
+            "transformers.PreTrainedTokenizerFast.from_pretrained",
+            folder,
+            causal.config.model_type,
+        )
     write_text(folder / "README.md", card)
 
 

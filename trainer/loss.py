@@ -42,15 +42,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         )
         d_hidden = torch.empty_like(hidden) if need_hidden else None
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
-        d_bias = torch.zeros_like(bias, dtype=torch.float32) if need_bias else None
+        d_bias = None
+        if bias is not None and need_bias:
+            d_bias = torch.zeros_like(bias, dtype=torch.float32)
         for start in range(0, positions, chunk):
             part = slice(start, start + chunk)
             rows = hidden[part]
             logits = F.linear(rows, weight, bias).float()
             # IGNORE_INDEX (the stand-in of an idle rank) gives 0
-            nll = F.cross_entropy(
-                logits, labels[part], reduction="none", ignore_index=IGNORE_INDEX
-            )
+            nll = F.cross_entropy(logits, labels[part], reduction="none", ignore_index=IGNORE_INDEX)
             total += (nll * token_weights[part]).sum()
             task_nll.index_add_(0, task_ids[part], nll.double())
             if not (need_hidden or need_weight or need_bias):

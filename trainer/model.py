@@ -6,12 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    TokenizersBackend,
+)
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from data_modules.faults import ConfigFault, Fault
 from trainer import attention
 from trainer.config.schema import AdaptationConfig, AdaptationKind, Init, ModelConfig
 from trainer.loss import SupervisedHead
+
+GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
 
 def load_tokenizer(config: ModelConfig, init_from: str | None) -> Any:
@@ -27,9 +36,29 @@ def load_tokenizer(config: ModelConfig, init_from: str | None) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=config.trust_remote_code)
     except (OSError, ValueError) as error:
         raise _not_loadable(key, path, error) from error
+    tokenizer = _as_declared(tokenizer, path)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _as_declared(tokenizer: Any, path: str) -> Any:
+    """The tokenizer that the directory's own files describe.
+
+    For some model types (qwen2 among them) AutoTokenizer puts a class of its own in the place of a
+    generic ``tokenizer.json``, with other ids and no error. Where the files declare the generic
+    class, that class is loaded.
+    """
+    if Path(path).is_dir() and type(tokenizer) is not TokenizersBackend:
+        declared = get_tokenizer_config(path).get("tokenizer_class")
+        if declared in GENERIC_TOKENIZERS:
+            return TokenizersBackend.from_pretrained(path)
+    return tokenizer
+
+
+def plain_loading_differs(tokenizer: Any, folder: Path) -> bool:
+    """Whether plain AutoTokenizer would not load the exported ``tokenizer`` from ``folder``."""
+    return type(AutoTokenizer.from_pretrained(folder)) is not type(tokenizer)
 
 
 def load_model(config: ModelConfig, tokenizer: Any, init_from: str | None, seed: int) -> Any:

@@ -31,9 +31,7 @@ def model_card(
     for phase in phases:
         tasks = plan["phases"][phase.name]["tasks"]
         rows = sum(use["rows"] for use in tasks.values())
-        general = sum(
-            use["rows"] for task, use in tasks.items() if config.data.tasks[task].general
-        )
+        general = sum(use["rows"] for task, use in tasks.items() if config.data.tasks[task].general)
         lines.append(
             f"| {phase.name} | {phase.first_step}-{phase.last_step} "
             f"| {', '.join(phase.config.tasks)} | {phase.config.order.value} | {rows} "

@@ -29,6 +29,11 @@ class RunDirectory:
         return self.root / "metrics.jsonl"
 
     @property
+    def picture(self) -> Path:
+        """Tasks through the phases, and the training curve."""
+        return self.root / "run.png"
+
+    @property
     def initial_evaluation(self) -> Path:
         """Evaluation of the weights that the first phase starts from."""
         return self.root / "initial" / "evaluation.json"

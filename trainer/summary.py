@@ -33,8 +33,9 @@ def _accuracies(evaluations: Mapping[str, Evaluation]) -> Table:
     last = list(evaluations.values())[-1]
     judged = [task for task, result in last.items() if result.accuracy is not None]
     for task in _special_first(last, judged):
-        cells = [_percent(one[task].accuracy if task in one else None) for one in
-                 evaluations.values()]
+        cells = [
+            _percent(one[task].accuracy if task in one else None) for one in evaluations.values()
+        ]
         interval = last[task].accuracy_interval
         assert interval is not None
         table.add_row(_label(last, task), *cells, f"{interval[0]:.0%}-{interval[1]:.0%}")

@@ -11,6 +11,7 @@ import torch
 
 from data_modules.phase_data_module import PhaseDataModule
 from trainer import checkpoint, distributed
+from trainer.charts import draw_run
 from trainer.config.schema import Config, OptimizerState
 from trainer.config.strict_merge import to_plain, to_yaml
 from trainer.config.validate import validate
@@ -138,9 +139,7 @@ class Run:
         LOGGER.info(self.start.words)
         for warning in warnings_of(self.plan, self.phases):
             LOGGER.warning(warning)
-        return open_metrics(
-            config.logging, config.run_name, run.metrics, to_plain(config), main
-        )
+        return open_metrics(config.logging, config.run_name, run.metrics, to_plain(config), main)
 
     def _earlier_evaluations(self) -> dict[str, Evaluation]:
         found: dict[str, Evaluation] = {}
@@ -165,6 +164,7 @@ class Run:
         self.metrics.close()
         if self.ranks.is_main:
             print_summary(self.console, self.evaluations)
+            draw_run(self.evaluations, self.run.metrics, self.run.picture)
             self._print_paths()
         return self.evaluations
 
@@ -271,10 +271,8 @@ class Run:
         self.metrics.write(global_step, values)
 
     def _print_paths(self) -> None:
-        made = [("metrics", self.run.metrics), ("plan", self.run.root / "plan.json")]
+        made = [("metrics", self.run.metrics), ("picture", self.run.picture)]
         if self.config.checkpoint.export:
             made += [(f"model {p.name}", self.run.export(p.name)) for p in self.phases]
         for name, path in made:
             self.console.print(f"{name + ':':<20}{path}", soft_wrap=True)
-
-

@@ -45,7 +45,10 @@ def test_apportion_by_hand() -> None:
 
 
 @given(
-    size=st.integers(1, 50), count=st.integers(0, 300), seed=st.integers(0, 10), first=st.integers(0)
+    size=st.integers(1, 50),
+    count=st.integers(0, 300),
+    seed=st.integers(0, 10),
+    first=st.integers(0),
 )
 def test_draw_repeats_evenly_and_only_when_it_must(
     size: int, count: int, seed: int, first: int

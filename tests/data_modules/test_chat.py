@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.shared_data import CHATML, REAL_TOKENIZERS, byte_tokenizer, real_tokenizer
 
 from data_modules.chat import PLAIN_TEMPLATE, ChatFormat
 from data_modules.faults import DataFault
 from data_modules.records import Message
+from tests.shared_data import CHATML, REAL_TOKENIZERS, byte_tokenizer, real_tokenizer
 
 # Text that tokenizers merge, normalise or strip at the borders of turns.
 CONVERSATION = (

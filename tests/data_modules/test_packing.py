@@ -64,10 +64,17 @@ def test_packed_balances_tokens_between_ranks() -> None:
 
 
 def test_packed_puts_like_bins_into_one_micro_step() -> None:
-    lengths = np.array([60, 10, 9, 58])
+    # Four bins, filled in the order 40, 39, 38, 37 + 20: the last is the fullest.
+    lengths = np.array([40, 39, 38, 37, 20])
     layout = lay_out(lengths, 2, 1, 64, packing=True)
     sums = [[int(lengths[rows].sum()) for rows in micro_step] for micro_step in layout]
-    assert sums == [[60, 58], [10, 9]]
+    assert sums == [[57, 40], [39, 38]]
+
+
+def test_packed_takes_another_micro_step_rather_than_one_token_too_many() -> None:
+    # 128 tokens would fill two bins of 64, but 40 + 25 is 65.
+    layout = lay_out(np.array([40, 40, 25, 23]), 1, 1, 64, packing=True)
+    assert sorted(len(rows) for (rows,) in layout) == [1, 1, 2]
 
 
 def test_unpacked_rows_of_like_length_meet() -> None:

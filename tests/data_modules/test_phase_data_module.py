@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ def pieces(batch: Any) -> list[tuple[tuple[int, ...], tuple[float, ...], tuple[i
     """(ids, weights of the tokens, task ids) of every sample in a micro-batch."""
     if batch.cu_seqlens is not None:
         borders = batch.cu_seqlens.tolist()
-        spans = [(0, slice(a, b)) for a, b in zip(borders, borders[1:], strict=False)]
+        spans = [(0, slice(a, b)) for a, b in pairwise(borders)]
     else:
         ends = [int((line != 0).sum()) for line in batch.input_ids]  # <pad> has id 0
         spans = [(line, slice(0, end)) for line, end in enumerate(ends)]

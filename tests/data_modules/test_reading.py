@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from tests.shared_data import data_config, write_rows, write_task
 
 from data_modules.config import DataConfig, SourceConfig, TaskConfig
 from data_modules.faults import DataFault
@@ -19,6 +18,7 @@ from data_modules.reading import (
     write_rejects,
 )
 from data_modules.records import Reject
+from tests.shared_data import data_config, write_rows, write_task
 
 GOOD = {"instruction": "a", "output": "b"}
 BAD = {"instruction": "a", "output": ""}
@@ -110,14 +110,20 @@ def test_the_rejects_file_keeps_everything(tmp_path: Path) -> None:
 
 def test_rejects_are_counted_by_task_and_rule() -> None:
     one = Reject("qa", "", "overlong", "", "")
-    counts = count_rejects([one, one, Reject("qa", "", "empty_answer", "", ""),
-                            Reject("code", "", "overlong", "", "")])
+    counts = count_rejects(
+        [one, one, Reject("qa", "", "empty_answer", "", ""), Reject("code", "", "overlong", "", "")]
+    )
     assert counts == {"qa": {"overlong": 2, "empty_answer": 1}, "code": {"overlong": 1}}
     assert reject_words(counts) == "code 1 (1 overlong), qa 3 (1 empty_answer, 2 overlong)"
 
 
 def test_discovery_finds_training_files_only(tmp_path: Path) -> None:
-    for name in ("train/b.jsonl", "train/a.jsonl", "train/notes.txt", "eval/c.jsonl",
-                 "train/deep/d.jsonl"):
+    for name in (
+        "train/b.jsonl",
+        "train/a.jsonl",
+        "train/notes.txt",
+        "eval/c.jsonl",
+        "train/deep/d.jsonl",
+    ):
         write_rows(tmp_path / name, [])
     assert discovered_tasks(data_config(tmp_path, {})) == ["a", "b"]

@@ -38,8 +38,7 @@ def test_instruction_rows(tmp_path: Path) -> None:
     records, rejects = read(tmp_path, "\n".join(lines))
     assert rejects == []
     assert [r.messages[0] for r in records] == [
-        Message("user", text)
-        for text in ("Add.\n1 2", "Add 1 2.", "Add 1 2.", "Add 1 2.", "\n1 2")
+        Message("user", text) for text in ("Add.\n1 2", "Add 1 2.", "Add 1 2.", "Add 1 2.", "\n1 2")
     ]
     assert {r.messages[1] for r in records} == {Message("assistant", "3")}
     assert {r.task for r in records} == {"qa"}
@@ -123,8 +122,9 @@ def test_blank_lines_bom_and_crlf_are_no_faults(tmp_path: Path) -> None:
 
 def test_unicode_line_separators_do_not_end_a_line(tmp_path: Path) -> None:
     text = "one\u2028two\x85three"
-    records, rejects = read(tmp_path, json.dumps({"instruction": text, "output": "b"},
-                                                 ensure_ascii=False))
+    records, rejects = read(
+        tmp_path, json.dumps({"instruction": text, "output": "b"}, ensure_ascii=False)
+    )
     assert rejects == []
     assert records[0].messages[0].content == text
 

@@ -96,13 +96,19 @@ def test_a_template_fault_names_the_row() -> None:
 
 @pytest.fixture
 def source(tmp_path: Path) -> DataConfig:
-    return data_config(tmp_path, {name: write_task(tmp_path, name, 3, 1) for name in ("code", "qa")})
+    return data_config(
+        tmp_path, {name: write_task(tmp_path, name, 3, 1) for name in ("code", "qa")}
+    )
 
 
 def fingerprint(data: DataConfig, tokenizer: Any = None, **changed: Any) -> str:
     arguments: dict[str, Any] = {"trained_tasks": ("code", "qa"), "boundary": BoundaryConfig()}
     tokenizer = tokenizer or byte_tokenizer(CHATML)
     return store_fingerprint(data, tokenizer=tokenizer, **(arguments | changed))
+
+
+def swap_tags(one: TaskConfig, two: TaskConfig) -> None:
+    one.tag, two.tag = two.tag, one.tag
 
 
 CHANGES: dict[str, Callable[[DataConfig], object]] = {
@@ -112,10 +118,7 @@ CHANGES: dict[str, Callable[[DataConfig], object]] = {
     "overlong": lambda data: setattr(data, "overlong", Overlong.truncate),
     "file bytes": lambda data: write_rows(Path(data.root) / "train/qa.jsonl", []),
     # Two tasks that swap their tags would otherwise look the same.
-    "swapped tags": lambda data: [
-        setattr(data.tasks["qa"], "tag", "[code]"),
-        setattr(data.tasks["code"], "tag", "[qa]"),
-    ],
+    "swapped tags": lambda data: swap_tags(data.tasks["qa"], data.tasks["code"]),
     # Task ids index into all tasks: another task shifts them.
     "new task": lambda data: data.tasks.update(a=TaskConfig()),
 }
@@ -162,9 +165,7 @@ UNRELATED: dict[str, Callable[[DataConfig], object]] = {
     "groups": lambda data: data.groups.update(some=["qa"]),
     "eval bytes": lambda data: write_rows(Path(data.root) / "eval/qa.jsonl", []),
     "file time": lambda data: os.utime(Path(data.root) / "train/qa.jsonl", (1, 1)),
-    "order of tasks": lambda data: setattr(
-        data, "tasks", dict(reversed(list(data.tasks.items())))
-    ),
+    "order of tasks": lambda data: setattr(data, "tasks", dict(reversed(list(data.tasks.items())))),
 }
 
 

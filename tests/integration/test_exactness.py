@@ -7,28 +7,18 @@ reference loop that knows neither DeepSpeed nor our loss, packing, batching and 
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from launching import composed, steps_of, train_under_torchrun
 from transformers import AutoModelForCausalLM
 
-from launch.composing import addable, prepare_root
-from trainer.config.schema import Config
-from trainer.config.strict_merge import to_config
 from trainer.model import load_model
 from trainer.train import make_data
-
-HERE = Path(__file__).resolve().parent
-CONF = HERE.parents[1] / "conf"
 
 # fp32 sums in another order differ in the 7th digit; twenty AdamW steps carry that on.
 LOSS_TOLERANCE = 2e-5
@@ -103,13 +93,6 @@ def overrides(root: Path, case: Case) -> list[str]:
     ]
 
 
-def composed(root: Path, case: Case) -> Config:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = to_config(compose("train", addable(overrides(root, case))))
-    prepare_root(config)
-    return config
-
-
 def declared_lr(phase: str, index: int) -> float:
     """The learning rate that the overrides above declare, written out by hand."""
     if phase == "mix":
@@ -123,7 +106,7 @@ def declared_lr(phase: str, index: int) -> float:
 def reference(root: Path) -> list[dict[str, Any]]:
     """Row by row, no packing, no DeepSpeed: the same rows through plain PyTorch."""
     torch.set_num_threads(1)
-    config = composed(root, Case(1, 0, 1, False))
+    config = composed(overrides(root, Case(1, 0, 1, False)))
     data = make_data(config, None)
     data.prepare()
     data.load()
@@ -183,22 +166,10 @@ def reference(root: Path) -> list[dict[str, Any]]:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All cases trained, one launch per world size."""
     root = tmp_path_factory.mktemp("exactness")
-    composed(root, CASES[0])  # generates the data once
+    composed(overrides(root, CASES[0]))  # generates the data once
     for ranks in sorted({case.ranks for case in CASES}):
-        file = root / f"cases_{ranks}.json"
         cases = [overrides(root, case) for case in CASES if case.ranks == ranks]
-        file.write_text(json.dumps(cases), encoding="utf-8")
-        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}"]
-        command += ["--standalone", str(HERE / "exactness_worker.py"), str(file)]
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+        train_under_torchrun(cases, ranks, root)
     return root
 
 
@@ -209,8 +180,7 @@ def expected(runs: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_equals_plain_pytorch(runs: Path, expected: list[dict[str, Any]], case: Case) -> None:
-    lines = (runs / case.name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    curve = [json.loads(line) for line in lines]
+    curve = steps_of(runs / case.name)
     assert [entry["step"] for entry in curve] == list(range(1, 21))
     for entry, wanted in zip(curve, expected, strict=True):
         assert entry["phase"] == wanted["phase"]

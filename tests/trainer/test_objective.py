@@ -61,9 +61,7 @@ def test_weights_of_tasks_outside_the_phase_do_not_count() -> None:
     assert weights(Normalization.task, {"chat": 50.0}) == weights(Normalization.task)
 
 
-ROWS = st.lists(
-    st.tuples(st.integers(0, 2), st.integers(1, 500)), min_size=1, max_size=60
-)
+ROWS = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 500)), min_size=1, max_size=60)
 ALPHAS = st.fixed_dictionaries({task: st.floats(0.01, 100) for task in TASKS})
 
 

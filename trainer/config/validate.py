@@ -97,8 +97,8 @@ def _phase(config: Config, key: str, phase: PhaseConfig) -> Iterator[Fault]:
         seen = f"replay {phase.replay:g} + rest_share {phase.rest_share:g}"
         faults.append(Fault(key, seen, "together they must leave room for the phase's own tasks"))
     yield from faults
-    if not config.data.tasks:
-        return  # named once, under data.tasks
+    if not config.data.tasks or (config.data.discover and not _has_root(config)):
+        return  # one fault of the data, not one of every phase
     unknown = list(_unknown_tasks(config, key, phase))
     yield from unknown or _phase_tasks(config, key, phase)
 
@@ -226,8 +226,7 @@ def _data(config: Config) -> Iterator[Fault]:
     _at_least("data.max_seq_len", data.max_seq_len, 8, faults)
     _at_least("data.rows_per_task", data.rows_per_task, 1, faults)
     _share("data.max_reject_ratio", data.max_reject_ratio, faults)
-    found = data.benchmark is not None or Path(data.root).is_dir()
-    if not found:
+    if not _has_root(config):
         remedy = "Set data.root to the folder that holds train/ and eval/."
         faults.append(Fault("data.root", data.root, "no such directory", remedy))
     elif not data.tasks:
@@ -240,9 +239,14 @@ def _data(config: Config) -> Iterator[Fault]:
             remedy = f"Rename the task or the group{', or set general=true' * (name == 'general')}."
             faults.append(Fault(key, seen, rule, remedy))
         _at_least(f"{key}.max_new_tokens", task.max_new_tokens, 1, faults)
-        if found and data.benchmark is None and _evaluates(config):
+        if _has_root(config) and data.benchmark is None and _evaluates(config):
             _readable(f"{key}.source.eval", Path(data.root), task.source.eval, faults)
     yield from faults
+
+
+def _has_root(config: Config) -> bool:
+    """The benchmark makes its root itself."""
+    return config.data.benchmark is not None or Path(config.data.root).is_dir()
 
 
 def _evaluates(config: Config) -> bool:

@@ -1,0 +1,37 @@
+# make demo   the main job on the built-in benchmark: installs, trains, prints the table
+# make test   every test;  make check   format, lint, types;  make setup   install only
+#
+# A machine without a GPU can save gigabytes of CUDA libraries with PyTorch's own CPU index:
+#   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
+PYTHON ?= python3
+TORCH_INDEX ?=
+RANKS ?= $(shell $(PYTHON) -c 'import os; print(max(1, min(2, len(os.sched_getaffinity(0)))))')
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.PHONY: setup demo test check clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+demo: setup
+	DS_ACCELERATOR=$${DS_ACCELERATOR-$$($(BIN)/python -c 'import torch; print("cuda" if torch.cuda.is_available() else "cpu")')} \
+	PATH=$(CURDIR)/$(BIN):$$PATH deepspeed --num_gpus $(RANKS) launch/train.py experiment=bench/demo
+
+test: setup
+	$(BIN)/python -m pytest -m 'not cluster'
+
+check: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/mypy
+
+clean:
+	rm -rf outputs .cache .pytest_cache .mypy_cache .ruff_cache

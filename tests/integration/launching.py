@@ -1,0 +1,55 @@
+"""Shared by the integration tests: compose a run, train it here or under torchrun, read its metrics."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+
+from launch.composing import addable, prepare_root
+from trainer.config.schema import Config
+from trainer.config.strict_merge import to_config
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parents[1]
+
+
+def composed(overrides: list[str]) -> Config:
+    """The typed configuration of a run; the benchmark's data is generated if it is missing."""
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        config = to_config(compose("train", addable(overrides)))
+    prepare_root(config)
+    return config
+
+
+def train_under_torchrun(cases: list[list[str]], ranks: int, scratch: Path) -> None:
+    """Train runs one after another in one launch of ``ranks`` processes."""
+    file = scratch / f"cases_{ranks}.json"
+    file.write_text(json.dumps(cases), encoding="utf-8")
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}"]
+    command += ["--standalone", str(HERE / "train_worker.py"), str(file)]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+
+
+def metrics_of(run: Path) -> list[dict[str, Any]]:
+    """Every line of a run's metrics."""
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def steps_of(run: Path) -> list[dict[str, Any]]:
+    """The lines that are training steps (evaluations have no loss)."""
+    return [entry for entry in metrics_of(run) if "loss" in entry]

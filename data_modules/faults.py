@@ -41,6 +41,10 @@ class UserFault(ValueError):
         head = "1 fault" if count == 1 else f"{count} faults"
         super().__init__(head + ":\n" + "\n".join(f"  - {fault}" for fault in self.faults))
 
+    def __reduce__(self) -> tuple[type[UserFault], tuple[list[Fault]]]:
+        """Faults travel between ranks; the default would rebuild them from the message's letters."""
+        return type(self), (self.faults,)
+
 
 class ConfigFault(UserFault):
     """Faults in the composed configuration."""

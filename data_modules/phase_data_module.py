@@ -78,6 +78,9 @@ class PhaseDataModule:
         roles = [resolve_roles(self.data, mixture) for mixture in self.mixtures.values()]
         #: All defined tasks; a task's id is its place here, whichever phases run.
         self.tasks = tuple(sorted(self.data.tasks))
+        self.evaluated_tasks = tuple(
+            task for task in self.tasks if self.data.tasks[task].source.eval
+        )
         self.trained_tasks = tuple(
             sorted({task for role in roles for task in role.main + role.rest + role.general})
         )
@@ -92,10 +95,12 @@ class PhaseDataModule:
         Raises:
             DataFault: unreadable files, or too many unusable rows.
         """
+        # Read for its faults alone: a bad evaluation file must not stop a run at its first phase end.
+        read_tasks(self.data, self.evaluated_tasks, "eval")
         records, rejects = read_tasks(self.data, self.trained_tasks, "train")
         for phase in self.mixtures:
             folder = self._folder(phase)
-            if folder.is_dir():
+            if folder.is_dir() and self.rejects_file(phase).is_file():
                 continue
             store, refused = tokenise(
                 self.tasks, records, self.data, self.boundary_of(phase), self.chat
@@ -125,11 +130,11 @@ class PhaseDataModule:
             )
 
     def rejects_file(self, phase: str) -> Path:
-        """JSON lines of every training row that the phase's samples leave out."""
+        """JSON lines of every training row that the phase's samples leave out or cut short."""
         return self._folder(phase).with_suffix(".rejects.jsonl")
 
-    def left_out(self, phase: str) -> dict[str, dict[str, int]]:
-        """Training rows left out: task -> rule -> count."""
+    def rejects(self, phase: str) -> dict[str, dict[str, int]]:
+        """Training rows left out, or cut short (rule ``truncated``): task -> rule -> count."""
         with self.rejects_file(phase).open(encoding="utf-8") as file:
             return count_rejects(Reject(**json.loads(line)) for line in file)
 
@@ -191,8 +196,7 @@ class PhaseDataModule:
 
         Prompts carry the phase's boundary texts. Rows longer than ``max_seq_len`` are refused.
         """
-        tasks = [name for name, task in sorted(self.data.tasks.items()) if task.source.eval]
-        records, rejects = read_tasks(self.data, tasks, "eval")
+        records, rejects = read_tasks(self.data, self.evaluated_tasks, "eval")
         result: dict[str, list[EvalRow]] = {}
         for task, rows in records.items():
             result[task] = []

@@ -20,7 +20,10 @@ from data_modules.records import Message, Record, Reject
 from data_modules.samples import SampleStore
 
 # Part of every cache key: raise it when the same inputs would give other tokens.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+
+# Rule under which a sample that is kept, cut short, is listed among the rejects.
+TRUNCATED = "truncated"
 
 NO_BOUNDARY = BoundaryConfig(tag=False, constraint=False)
 
@@ -39,7 +42,8 @@ def tokenise(
         records: usable rows of those that are trained on.
 
     Returns:
-        The samples, and a reject (rule ``overlong`` or ``all_masked``) for every record without one.
+        The samples, and a reject (rule ``overlong`` or ``all_masked``) for every record without one;
+        samples cut to ``data.max_seq_len`` are listed too (rule ``truncated``).
     """
     rejects: list[Reject] = []
 
@@ -48,10 +52,12 @@ def tokenise(
             for record in records.get(task, []):
                 _, ids, mask = encode(record, data.tasks[task], boundary, chat)
                 reason = _refusal(ids, mask, data)
-                if reason:
+                if reason is None and len(ids) > data.max_seq_len:
+                    reason = (TRUNCATED, f"{len(ids)} tokens cut to {data.max_seq_len}")
+                if reason is not None:
                     row = record.messages[0].content
                     rejects.append(Reject(task, record.origin, *reason, row))
-                else:
+                if reason is None or reason[0] == TRUNCATED:
                     yield task_id, ids[: data.max_seq_len], mask[: data.max_seq_len]
 
     return SampleStore.build(tasks, samples()), rejects

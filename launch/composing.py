@@ -21,6 +21,7 @@ from data_modules.reading import discovered_tasks
 from trainer.config.schema import Config
 from trainer.config.strict_merge import to_config
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 USER_FAULT_EXIT = 2
 CONFIG_PATH = "../conf"
 CONFIG_NAME = "train"
@@ -87,6 +88,7 @@ def checked_config(composed: DictConfig) -> Config:
 
 def prepare_root(config: Config) -> None:
     """Fill ``data.root`` from the benchmark generator; define tasks found in it."""
+    config.model.path = shipped(config.model.path)
     data = config.data
     if data.benchmark is not None:
         try:
@@ -103,6 +105,13 @@ def prepare_root(config: Config) -> None:
                     f"train/{name}.jsonl", f"eval/{name}.jsonl" if has_eval else ""
                 )
                 data.tasks[name] = TaskConfig(source=source, tag=f"[{name}]")
+
+
+def shipped(path: str | None) -> str | None:
+    """A path that exists only relative to the repository (``assets/...``) works from anywhere."""
+    if path is not None and not Path(path).exists() and (REPOSITORY / path).exists():
+        return str(REPOSITORY / path)
+    return path
 
 
 def _refuse_select_overrides(overrides: list[str]) -> None:

@@ -87,6 +87,6 @@ def _write_model(causal: Any, state: dict[str, torch.Tensor], folder: Path) -> N
 
 
 def _save_adapter(engine: ZeroEngine, adapters: dict[str, torch.Tensor], folder: Path) -> None:
-    wrapped = engine.module.model
+    wrapped: Any = engine.module.model
     prefixed = {f"base_model.model.{name}": tensor for name, tensor in adapters.items()}
     wrapped.save_pretrained(folder, state_dict=prefixed)

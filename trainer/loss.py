@@ -105,7 +105,7 @@ class SupervisedHead(nn.Linear):
             )
         head.__class__ = cls
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         hidden: torch.Tensor,
         labels: torch.Tensor | None = None,

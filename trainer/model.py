@@ -61,6 +61,32 @@ def plain_loading_differs(tokenizer: Any, folder: Path) -> bool:
     return type(AutoTokenizer.from_pretrained(folder)) is not type(tokenizer)
 
 
+def check_vocabulary(config: ModelConfig, tokenizer: Any, init_from: str | None) -> None:
+    """Compare tokenizer and model from the model's ``config.json`` alone, before data is read.
+
+    Raises:
+        ConfigFault: the tokenizer has more tokens than the model has embeddings.
+    """
+    path = init_from or (config.path if config.init is Init.pretrained else None)
+    if path is None:
+        rows = config.architecture.get("vocab_size", len(tokenizer))
+    else:
+        try:
+            loaded = AutoConfig.from_pretrained(path, trust_remote_code=config.trust_remote_code)
+        except (OSError, ValueError) as error:
+            raise _not_loadable("init_from" if init_from else "model.path", path, error) from error
+        rows = loaded.get_text_config().vocab_size
+    if len(tokenizer) > rows:
+        raise ConfigFault(
+            Fault(
+                "model.tokenizer",
+                f"the tokenizer has {len(tokenizer)} tokens, the model {rows} embeddings",
+                "every token needs an embedding",
+                "Use the tokenizer that belongs to the model.",
+            )
+        )
+
+
 def load_model(config: ModelConfig, tokenizer: Any, init_from: str | None, seed: int) -> Any:
     """The model in fp32, with segment attention and a loss-computing head.
 
@@ -68,7 +94,7 @@ def load_model(config: ModelConfig, tokenizer: Any, init_from: str | None, seed:
         init_from: model directory that replaces ``model.path`` and ``model.init``.
 
     Raises:
-        ConfigFault: it cannot be loaded, or its vocabulary is smaller than the tokenizer's.
+        ConfigFault: it cannot be loaded.
     """
     path = init_from or (config.path if config.init is Init.pretrained else None)
     if path is None:
@@ -85,7 +111,6 @@ def load_model(config: ModelConfig, tokenizer: Any, init_from: str | None, seed:
             )
         except (OSError, ValueError) as error:
             raise _not_loadable(key, path, error) from error
-    _check_vocabulary(model, tokenizer)
     SupervisedHead.adopt(model.get_output_embeddings())
     model.config.use_cache = False
     if config.activation_checkpointing:
@@ -108,19 +133,6 @@ def _random(config: ModelConfig, tokenizer: Any, seed: int) -> PreTrainedModel:
     return AutoModelForCausalLM.from_config(
         architecture, dtype=torch.float32, attn_implementation=attention.NAME
     )
-
-
-def _check_vocabulary(model: PreTrainedModel, tokenizer: Any) -> None:
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        raise ConfigFault(
-            Fault(
-                "model.tokenizer",
-                f"the tokenizer has {len(tokenizer)} tokens, the model {rows} embeddings",
-                "every token needs an embedding",
-                "Use the tokenizer that belongs to the model.",
-            )
-        )
 
 
 def _not_loadable(key: str, path: str, error: Exception) -> ConfigFault:

@@ -33,7 +33,7 @@ def plan_json(data: PhaseDataModule, phases: list[Phase], config: Config, world:
                 * lr_factor(phase.config.schedule, phase.steps - 1, phase.steps),
                 "packing_efficiency": packing_efficiency(data, phase, config, world),
                 "fingerprint": data.plans[phase.name].fingerprint(),
-                "left_out": data.left_out(phase.name),
+                "rejects": data.rejects(phase.name),
                 "rejects_file": str(data.rejects_file(phase.name)),
                 "tasks": {task: asdict(use) for task, use in data.plans[phase.name].use().items()},
             }
@@ -131,11 +131,11 @@ def warnings_of(plan: Any, phases: list[Phase]) -> list[str]:
     """What is allowed but probably not meant, with figures."""
     # Phases with the same boundaries share their samples: one line for each set.
     found = [
-        f"training rows left out: {reject_words(left_out)}; every row with its reason: {path}"
-        for path, left_out in {
-            entry["rejects_file"]: entry["left_out"] for entry in plan["phases"].values()
+        f"training rows left out or truncated: {reject_words(rejects)}; each is listed in {path}"
+        for path, rejects in {
+            entry["rejects_file"]: entry["rejects"] for entry in plan["phases"].values()
         }.items()
-        if left_out
+        if rejects
     ]
     for phase in phases:
         key = f"curriculum.phases.{phase.name}"

@@ -30,7 +30,7 @@ from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.results import Evaluation
 from trainer.export import export
 from trainer.metrics import Metrics, open_metrics
-from trainer.model import adapt, load_model, load_tokenizer
+from trainer.model import adapt, check_vocabulary, load_model, load_tokenizer
 from trainer.model_card import model_card
 from trainer.objective import row_weights
 from trainer.plan_view import plan_json, print_plan, warnings_of
@@ -40,8 +40,13 @@ from trainer.summary import INITIAL, print_summary
 
 
 def make_data(config: Config, init_from: str | None) -> PhaseDataModule:
-    """The data module of the selected phases; nothing is read yet."""
+    """The data module of the selected phases; no data is read yet.
+
+    Raises:
+        ConfigFault: the tokenizer cannot be loaded or does not fit the model.
+    """
     tokenizer = load_tokenizer(config.model, init_from)
+    check_vocabulary(config.model, tokenizer, init_from)
     return PhaseDataModule(
         data=config.data,
         boundary=config.boundary,

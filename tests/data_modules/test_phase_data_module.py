@@ -147,13 +147,13 @@ def test_rejects_are_kept_and_counted(data: DataConfig) -> None:
     write_rows(Path(data.root) / "train/qa.jsonl", rows)
     data.max_reject_ratio = 0.25
     made = module(data)
-    assert made.left_out("mix") == {"qa": {"empty_answer": 1, "overlong": 2}}
+    assert made.rejects("mix") == {"qa": {"empty_answer": 1, "overlong": 2}}
     lines = made.rejects_file("mix").read_text(encoding="utf-8").splitlines()
     origins = [json.loads(line)["origin"] for line in lines]
     assert origins == [f"{data.root}/train/qa.jsonl:{line}" for line in (2, 3, 4)]
     assert made.plans["mix"].use()["qa"].available == 1
     # Counted again from the cache, in another process.
-    assert module(data).left_out("mix") == made.left_out("mix")
+    assert module(data).rejects("mix") == made.rejects("mix")
 
 
 def test_a_task_of_rejects_only_stops_before_training(data: DataConfig) -> None:

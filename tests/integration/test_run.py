@@ -228,6 +228,24 @@ def test_lora_adapter_loads_with_peft(two_ranks: Path) -> None:
     assert torch.allclose(frozen, random_start(two_ranks)[name], atol=1e-6)
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+def test_the_exported_tokenizer_gives_the_same_ids(root: Path, family: str) -> None:
+    """AutoTokenizer replaces a generic tokenizer beside a qwen2 model; we must not, and must warn."""
+    from trainer.model import load_tokenizer
+
+    name = f"family-{family}"
+    settings = (f"model.architecture.model_type={family}", "+phase=mix", "evaluation=none")
+    train(composed(overrides(root, name, *settings, "limits.steps_per_phase=1")))
+    folder = root / name / "phases/mix/hf"
+    text = "<bos><tag_qa> tell digit\nk_7 @ k<ans>"
+    wanted = AutoTokenizer.from_pretrained(root / "data/tokenizer").encode(text)
+    again = composed(overrides(root, "unused", f"model.path={folder}", "model.tokenizer=null"))
+    assert load_tokenizer(again.model, None).encode(text) == wanted
+    plain_is_right = AutoTokenizer.from_pretrained(folder).encode(text) == wanted
+    log = (root / name / "log/rank_0.log").read_text(encoding="utf-8")
+    assert plain_is_right == ("AutoTokenizer would load another tokenizer" not in log)
+
+
 def random_start(root: Path) -> dict[str, torch.Tensor]:
     """The weights every run here starts from."""
     from trainer.model import load_model

@@ -206,7 +206,7 @@ def test_long_sample_is_dropped_and_counted(
     code, out, _ = plan(folder, capsys)
     flat = " ".join(out.split())
     assert code == 0
-    assert "warning: training rows left out: qa 1 (1 overlong)" in flat
+    assert "warning: training rows left out or truncated: qa 1 (1 overlong)" in flat
     assert re.search(rf"qa [^\w]*{ROWS} ", flat), "the table shows the rows that are left"
 
 
@@ -218,6 +218,7 @@ def test_long_sample_is_truncated(folder: Folder, capsys: pytest.CaptureFixture[
     assert code == 0
     assert "left out" not in flat
     assert re.search(rf"qa [^\w]*{ROWS + 1} ", flat), "the truncated row is kept"
+    assert "qa 1 (1 truncated)" in flat
 
 
 def test_sample_whose_answer_is_cut_off_has_nothing_to_train_on(

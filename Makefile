@@ -22,7 +22,6 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: setup
-	DS_ACCELERATOR=$${DS_ACCELERATOR-$$($(BIN)/python -c 'import torch; print("cuda" if torch.cuda.is_available() else "cpu")')} \
 	PATH=$(CURDIR)/$(BIN):$$PATH deepspeed --num_gpus $(RANKS) launch/train.py experiment=bench/demo
 
 test: setup

@@ -133,7 +133,7 @@ def plan_phase(
             task: np.sort(generator(seed, "subset", task).permutation(rows)[:rows_per_task])
             for task, rows in rows_of.items()
         }
-    _check_not_empty(name, roles, rows_of)
+    _check_not_empty(name, rows_of)
     per_epoch = _epoch_counts(mixture, roles, {task: len(rows) for task, rows in rows_of.items()})
     epoch_total = sum(per_epoch.values())
     total = _total_rows(mixture, per_epoch, rows_of, store, global_batch_size)
@@ -151,7 +151,7 @@ def plan_phase(
     return PhasePlan(name, store, np.concatenate(pieces), total / epoch_total, global_batch_size)
 
 
-def _check_not_empty(name: str, roles: Roles, rows_of: Mapping[str, np.ndarray]) -> None:
+def _check_not_empty(name: str, rows_of: Mapping[str, np.ndarray]) -> None:
     faults = [
         Fault(
             f"curriculum.phases.{name}",

@@ -45,7 +45,8 @@ class SampleStore:
         for task_id, input_ids, supervised in samples:
             # The loss at a token is read one position earlier; a supervised first token would be
             # predicted by the neighbour packed before it.
-            assert supervised.any() and not supervised[0], "a sample opens with its prompt"
+            assert supervised.any(), "samples without a supervised token are refused before"
+            assert not supervised[0], "a sample opens with its prompt"
             ids.append(np.asarray(input_ids, dtype=np.int32))
             masks.append(supervised)
             task_ids.append(task_id)

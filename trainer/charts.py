@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def _curves(axes: Any, steps: list[dict[str, Any]]) -> None:
     # room at the top for the phases' names
     rate.set_ylim(0, 1.15 * max(entry["lr"] for entry in steps))
     rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    for before, entry in zip(steps, steps[1:], strict=False):
+    for before, entry in pairwise(steps):
         if before["phase"] != entry["phase"]:
             axes.axvline(entry["step"], color="0.6", lw=0.8, ls="--")
     for name in dict.fromkeys(entry["phase"] for entry in steps):

@@ -50,7 +50,7 @@ def generate(spec: BenchmarkSpec, root: str | os.PathLike[str]) -> Path:
         # mkdtemp makes the folder private; a benchmark is shared like any other output.
         work.chmod(0o755)
         try:
-            os.rename(work, root)
+            work.rename(root)
         except OSError:
             # Someone else's complete copy has taken the place meanwhile, or the place cannot be
             # taken at all.

@@ -271,7 +271,7 @@ def test_reset_equals_a_fresh_optimizer(two_ranks: Path, stage: int) -> None:
     assert abs(kept[4]["loss"] / whole[4]["loss"] - 1) > 1e-5
 
 
-def test_a_single_phase_says_where_it_starts(two_ranks: Path, root: Path) -> None:
+def test_a_single_phase_says_where_it_starts(two_ranks: Path) -> None:
     log = (two_ranks / "single2/log/rank_0.log").read_text(encoding="utf-8")
     assert f"Starts from phase 'mix' in {two_ranks}/single2 (step 3" in log
 

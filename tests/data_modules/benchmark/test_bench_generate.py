@@ -244,7 +244,7 @@ def test_processes_that_generate_at_once_share_one_copy(tmp_path: Path) -> None:
 
 def test_faulty_specs_are_refused_with_all_faults(tmp_path: Path) -> None:
     spec = BenchmarkSpec(eval_rows=-1, cue_probability=1.5, max_cells=11, task_rows={"poetry": 1})
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match="BenchmarkSpec") as error:
         generate(spec, tmp_path / "bench")
     for name in ("eval_rows=-1", "cue_probability=1.5", "max_cells=11", "'poetry'"):
         assert name in str(error.value)

@@ -144,7 +144,7 @@ def plan_phase(
         left = total - epoch * epoch_total
         counts = per_epoch if left >= epoch_total else apportion(left, per_epoch)
         drawn = {
-            task: draw(rows_of[task], count, generator(seed, name, task, epoch))
+            task: draw(rows_of[task], count, generator(seed, name, "task", task, epoch))
             for task, count in counts.items()
         }
         pieces.append(_interleave(mixture, roles, drawn, generator(seed, name, "order", epoch)))

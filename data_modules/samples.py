@@ -81,6 +81,7 @@ class SampleStore:
         """Write to ``folder`` in one rename; an existing complete copy wins."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=folder.name + ".tmp"))
+        scratch.chmod(0o755)  # mkdtemp's 0700 would shut out others who share the cache
         for name in _ARRAYS:
             np.save(scratch / f"{name}.npy", getattr(self, name))
         (scratch / "tasks.json").write_text(json.dumps(self.tasks), encoding="utf-8")

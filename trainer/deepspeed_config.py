@@ -11,15 +11,12 @@ from typing import Any
 from data_modules.faults import ConfigFault, Fault
 from trainer.config.schema import Config, Offload, Precision, ZeroConfig
 
-# Top-level keys that zero.extra may set: those that leave batches, precision and the loss alone.
+# Top-level keys that zero.extra may set: they leave batches, precision and the loss alone, and have
+# no section of their own in which DeepSpeed would ignore a misspelt key.
 EXTRA_KEYS = frozenset(
     {
-        "activation_checkpointing",
-        "aio",
-        "comms_logger",
         "communication_data_type",
         "dump_state",
-        "flops_profiler",
         "memory_breakdown",
         "wall_clock_breakdown",
         "zero_optimization",

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Protocol
 
+from data_modules.faults import ConfigFault, Fault
 from trainer.config.schema import LoggingConfig
 
 
@@ -38,13 +39,23 @@ class WandbSink:
     def __init__(self, config: LoggingConfig, run_name: str, folder: Path, settings: Any) -> None:
         import wandb
 
-        self._run = wandb.init(
-            project=config.wandb_project,
-            name=run_name,
-            dir=str(folder),
-            mode=config.wandb_mode.value,
-            config=settings,
-        )
+        try:
+            self._run = wandb.init(
+                project=config.wandb_project,
+                name=run_name,
+                dir=str(folder),
+                mode=config.wandb_mode.value,
+                config=settings,
+            )
+        except wandb.errors.Error as error:
+            raise ConfigFault(
+                Fault(
+                    "logging.wandb_mode",
+                    f"{config.wandb_mode.value}: {str(error).splitlines()[0]}",
+                    "Weights & Biases must accept the run",
+                    "Run `wandb login` once, or set logging.wandb_mode=offline.",
+                )
+            ) from error
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         self._run.log(values, step=step)

@@ -39,28 +39,28 @@ def _cells(p: Payload) -> list[tuple[str, int]]:
     return list(zip(p.letters, p.digits, strict=True))
 
 
-def _lookup(p: Payload, w: World) -> str:
+def _lookup(p: Payload, _: World) -> str:
     held = dict(_cells(p))
     return " ".join(str(held[a]) for a in p.queries)
 
 
 #: skill -> ((verb, object) indices into GENERAL_VERBS and GENERAL_OBJECTS, content of the answer).
 SKILLS: dict[str, tuple[tuple[int, int], Callable[[Payload, World], str]]] = {
-    "queried_digit": ((1, 1), lambda p, w: str(p.digits[p.focus])),
+    "queried_digit": ((1, 1), lambda p, _: str(p.digits[p.focus])),
     "capitals": ((2, 0), lambda p, w: " ".join(w.capitals[a] for a in p.letters)),
-    "largest_two": ((0, 3), lambda p, w: " ".join(summary_letters(p))),
-    "trend": ((1, 3), lambda p, w: _TREND_WORDS[trend(p)]),
+    "largest_two": ((0, 3), lambda p, _: " ".join(summary_letters(p))),
+    "trend": ((1, 3), lambda p, _: _TREND_WORDS[trend(p)]),
     "entities": ((1, 2), lambda p, w: _pairs(found(p, w)) or "nothing"),
-    "by_digit": ((2, 1), lambda p, w: " ".join(sorted_letters(p))),
-    "first_and_queried": ((1, 0), lambda p, w: f"{p.letters[0]} {p.queries[0]}"),
-    "sum": ((2, 3), lambda p, w: f"{p.digits[0]} {p.digits[p.focus]} {total(p)}"),
-    "pairs": ((0, 2), lambda p, w: _pairs(_cells(p))),
-    "inverted": ((2, 2), lambda p, w: _pairs([(a, 9 - d) for a, d in _cells(p)])),
-    "copy": ((3, 0), lambda p, w: " ".join(p.letters)),
-    "reverse": ((3, 3), lambda p, w: " ".join(reversed(p.letters))),
-    "alphabet": ((0, 0), lambda p, w: " ".join(sorted(p.letters))),
+    "by_digit": ((2, 1), lambda p, _: " ".join(sorted_letters(p))),
+    "first_and_queried": ((1, 0), lambda p, _: f"{p.letters[0]} {p.queries[0]}"),
+    "sum": ((2, 3), lambda p, _: f"{p.digits[0]} {p.digits[p.focus]} {total(p)}"),
+    "pairs": ((0, 2), lambda p, _: _pairs(_cells(p))),
+    "inverted": ((2, 2), lambda p, _: _pairs([(a, 9 - d) for a, d in _cells(p)])),
+    "copy": ((3, 0), lambda p, _: " ".join(p.letters)),
+    "reverse": ((3, 3), lambda p, _: " ".join(reversed(p.letters))),
+    "alphabet": ((0, 0), lambda p, _: " ".join(sorted(p.letters))),
     "lookup": ((3, 2), _lookup),
-    "count": ((0, 1), lambda p, w: str(len(p.letters))),
+    "count": ((0, 1), lambda p, _: str(len(p.letters))),
 }
 
 #: Words of `SKILLS` answers that no task uses.

@@ -70,9 +70,8 @@ class Payload:
 def draw_payload(stream: Stream, min_cells: int, max_cells: int, *, for_eval: bool) -> Payload:
     """Draw a payload with one queried letter; its size is uniform over min_cells..max_cells.
 
-    The size varies widely (3..8 by default) so that tasks differ in answer length: an answer may
-    have 2 symbols or 33, which makes the difference between token, sample and task normalisation of
-    the loss visible.
+    Tasks differ in answer length all the same: with five cells an answer has 1 to 21 symbols, so
+    token, sample and task normalisation of the loss differ visibly.
     """
     while True:
         size = min_cells + stream.below(max_cells - min_cells + 1)

@@ -86,12 +86,12 @@ def _extraction(p: Payload, w: World) -> str:
     return " ".join(f"[ {a} {d} ]" for a, d in found(p, w)) or "[ ]"
 
 
-def _json(p: Payload, w: World) -> str:
+def _json(p: Payload, _: World) -> str:
     pairs = " , ".join(f"{a} : {d}" for a, d in zip(p.letters, p.digits, strict=True))
     return f"{{ {pairs} }}"
 
 
-def _style(p: Payload, w: World) -> str:
+def _style(p: Payload, _: World) -> str:
     return " ".join(f"{a} {9 - d}" for a, d in zip(p.letters, p.digits, strict=True)) + " !"
 
 
@@ -119,14 +119,14 @@ class Task:
 #: name -> ((verb, object), gold). The pairs are those of a 4 x 4 grid, each verb and object serving
 #: several tasks.
 _DEFINITIONS: dict[str, tuple[tuple[int, int], Callable[[Payload, World], str]]] = {
-    "qa": ((0, 0), lambda p, w: f"ans {p.digits[p.focus]} ."),
+    "qa": ((0, 0), lambda p, _: f"ans {p.digits[p.focus]} ."),
     "translation": ((0, 1), lambda p, w: " ".join(w.capitals[a] for a in p.letters)),
-    "summarization": ((1, 0), lambda p, w: " , ".join(summary_letters(p)) + " ."),
-    "classification": ((1, 1), lambda p, w: trend(p).upper()),
+    "summarization": ((1, 0), lambda p, _: " , ".join(summary_letters(p)) + " ."),
+    "classification": ((1, 1), lambda p, _: trend(p).upper()),
     "extraction": ((0, 2), _extraction),
-    "sorting": ((2, 0), lambda p, w: " ".join(sorted_letters(p))),
-    "code": ((2, 2), lambda p, w: f"LOAD {p.letters[0]} LOAD {p.queries[0]} ADD RET"),
-    "math": ((3, 1), lambda p, w: f"{p.digits[0]} + {p.digits[p.focus]} = {total(p)}"),
+    "sorting": ((2, 0), lambda p, _: " ".join(sorted_letters(p))),
+    "code": ((2, 2), lambda p, _: f"LOAD {p.letters[0]} LOAD {p.queries[0]} ADD RET"),
+    "math": ((3, 1), lambda p, _: f"{p.digits[0]} + {p.digits[p.focus]} = {total(p)}"),
     "json": ((1, 2), _json),
     "style": ((3, 3), _style),
 }

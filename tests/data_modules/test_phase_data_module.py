@@ -289,11 +289,11 @@ def test_overlong_and_unusable_evaluation_rows_are_left_out_with_a_reason(
     path = Path(data.root) / "eval/qa.jsonl"
     rows = [{"instruction": "x" * 300, "output": "b"}, {"instruction": "a", "output": ""}]
     write_rows(path, [*rows, {"instruction": "a", "output": "b"}])
-    made = module(data)
+    # found before training, not at the first phase end
     with pytest.raises(DataFault, match="1 of 3 rows are unusable"):
-        made.eval_rows("mix", None)
+        module(data, load=False).prepare()
     data.max_reject_ratio = 0.5
-    found, rejects = made.eval_rows("mix", None)
+    found, rejects = module(data).eval_rows("mix", None)
     assert [row.origin for row in found["qa"]] == [f"{path}:3"]
     assert {(one.rule, one.origin) for one in rejects} == {
         ("empty_answer", f"{path}:2"),
@@ -304,7 +304,7 @@ def test_overlong_and_unusable_evaluation_rows_are_left_out_with_a_reason(
 def test_a_missing_evaluation_file_is_a_user_fault(data: DataConfig) -> None:
     data.tasks["qa"].source = SourceConfig(train="train/qa.jsonl", eval="eval/none.jsonl")
     with pytest.raises(DataFault, match=r"data\.tasks\.qa\.source: cannot read .*none\.jsonl"):
-        module(data).eval_rows("mix", None)
+        module(data, load=False).prepare()
 
 
 def test_the_metric_of_a_task(data: DataConfig) -> None:

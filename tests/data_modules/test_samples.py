@@ -56,10 +56,13 @@ def test_rows_of_a_task_keep_file_order() -> None:
         small().rows_of("math")
 
 
-@pytest.mark.parametrize("mask", [[True, True], [False, False]])
-def test_a_sample_opens_with_its_prompt_and_has_an_answer(mask: list[bool]) -> None:
+@pytest.mark.parametrize(
+    ("mask", "rule"),
+    [([True, True], "opens with its prompt"), ([False, False], "without a supervised token")],
+)
+def test_a_sample_opens_with_its_prompt_and_has_an_answer(mask: list[bool], rule: str) -> None:
     # A supervised first token would be predicted by the sample packed before it.
-    with pytest.raises(AssertionError, match="opens with its prompt"):
+    with pytest.raises(AssertionError, match=rule):
         SampleStore.build(("qa",), [(0, [1, 2], np.array(mask))])
 
 

@@ -53,7 +53,7 @@ def test_one_token_more_is_dropped_with_its_length() -> None:
 def test_truncation_cuts_the_end_only() -> None:
     whole, _ = run([record("abcd", "wxyz")], 100, Overlong.drop)
     store, rejects = run([record("abcd", "wxyz")], 31, Overlong.truncate)
-    assert rejects == []
+    assert rejects == [("qa.jsonl:1", "truncated", "35 tokens cut to 31")]
     assert store.input_ids.tolist() == whole.input_ids[:31].tolist()
     assert store.supervised.tolist() == whole.supervised[:31].tolist()
     assert store.answer_tokens.tolist() == [2]
@@ -63,8 +63,11 @@ def test_truncation_cuts_the_end_only() -> None:
 def test_truncation_that_leaves_no_answer_is_refused(limit: int, kept: int) -> None:
     store, rejects = run([record("abcd", "wxyz")], limit, Overlong.truncate)
     assert len(store) == kept
-    reason = "no token to train on in the first 29 of 35 tokens"
-    assert rejects == ([] if kept else [("qa.jsonl:1", "all_masked", reason)])
+    rules = [
+        ("qa.jsonl:1", "all_masked", "no token to train on in the first 29 of 35 tokens"),
+        ("qa.jsonl:1", "truncated", "35 tokens cut to 30"),
+    ]
+    assert rejects == [rules[kept]]
 
 
 def test_every_record_is_a_sample_or_a_reject() -> None:

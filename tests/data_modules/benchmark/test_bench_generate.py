@@ -69,15 +69,15 @@ def test_rows_are_pinned() -> None:
 PINNED: dict[str, dict[str, str]] = {
     "qa": {
         "task": "qa",
-        "instruction": "give value please",
-        "input": "p_4 y_5 l_3 t_6 d_2 @ d ?",
-        "output": "ans 2 .",
+        "instruction": "say then figure",
+        "input": "p_7 y_5 l_6 t_4 @ l ?",
+        "output": "ans 6 .",
     },
     "general": {
         "task": "general",
         "instruction": "display amounts",
-        "input": "o_5 a_4 q_1 k_0 w_9 l_2 p_3 @ k",
-        "output": "sure ! 7",
+        "input": "o_3 a_5 q_6 k_1 w_2 @ a",
+        "output": "sure ! 5",
     },
 }
 
@@ -142,9 +142,9 @@ def test_payload_sizes_are_uniform() -> None:
         len(parse_payload(row["input"])[0].letters)
         for row in islice(rows(BenchmarkSpec(), "train", "qa"), 3000)
     )
-    assert set(sizes) == set(range(3, 9))
-    # 3,000 / 6 = 500 with a standard deviation of 20.
-    assert all(400 < seen < 600 for seen in sizes.values())
+    assert set(sizes) == {3, 4, 5}
+    # 3,000 / 3 = 1,000 with a standard deviation of 26.
+    assert all(870 < seen < 1130 for seen in sizes.values())
 
 
 @pytest.mark.parametrize("task", TASKS)

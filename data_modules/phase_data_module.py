@@ -12,7 +12,7 @@ import numpy as np
 
 from data_modules.chat import ChatFormat
 from data_modules.collate import Batch, collate
-from data_modules.config import BoundaryConfig, DataConfig, Metric, MixtureConfig
+from data_modules.config import BoundaryConfig, DataConfig, MixtureConfig
 from data_modules.packing import lay_out
 from data_modules.plan import PhasePlan, Roles, plan_phase
 from data_modules.reading import count_rejects, read_tasks, write_rejects
@@ -192,15 +192,18 @@ class PhaseDataModule:
     def eval_rows(
         self, phase: str, limit: int | None
     ) -> tuple[dict[str, list[EvalRow]], list[Reject]]:
-        """Evaluation rows of every task that has an evaluation source, the first ``limit`` of each.
+        """Evaluation rows of every task that has an evaluation source.
 
-        Prompts carry the phase's boundary texts. Rows longer than ``max_seq_len`` are refused.
+        The first ``limit`` that fit of each (None takes all); a row longer than ``max_seq_len`` is
+        refused. Prompts carry the phase's boundary texts.
         """
         records, rejects = read_tasks(self.data, self.evaluated_tasks, "eval")
         result: dict[str, list[EvalRow]] = {}
         for task, rows in records.items():
             result[task] = []
-            for record in rows[:limit]:
+            for record in rows:
+                if len(result[task]) == limit:
+                    break
                 messages, ids, mask = encode(
                     record, self.data.tasks[task], self.boundary_of(phase), self.chat
                 )
@@ -212,7 +215,3 @@ class PhaseDataModule:
                 answer = messages[-1].content
                 result[task].append(EvalRow(task, prompt, ids, mask, answer, record.origin))
         return result, rejects
-
-    def metric_of(self, task: str) -> Metric:
-        """How the task's generated answers are judged."""
-        return self.data.tasks[task].metric

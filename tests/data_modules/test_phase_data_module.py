@@ -17,7 +17,6 @@ from data_modules.config import (
     BalanceConfig,
     BoundaryConfig,
     DataConfig,
-    Metric,
     MixtureConfig,
     Order,
     SourceConfig,
@@ -305,10 +304,3 @@ def test_a_missing_evaluation_file_is_a_user_fault(data: DataConfig) -> None:
     data.tasks["qa"].source = SourceConfig(train="train/qa.jsonl", eval="eval/none.jsonl")
     with pytest.raises(DataFault, match=r"data\.tasks\.qa\.source: cannot read .*none\.jsonl"):
         module(data, load=False).prepare()
-
-
-def test_the_metric_of_a_task(data: DataConfig) -> None:
-    data.tasks["qa"].metric = Metric.exact_match
-    made = module(data, load=False)
-    assert made.metric_of("qa") is Metric.exact_match
-    assert made.metric_of("code") is Metric.none

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.evaluation.results import Evaluation
+from trainer.summary import label
 
 
 def draw_run(evaluations: Mapping[str, Evaluation], metrics: Path, picture: Path) -> None:
@@ -61,7 +62,7 @@ def _heat_map(axes: Any, evaluations: Mapping[str, Evaluation]) -> None:
             text = f"{cell:.0f}" if judged else f"{cell:.2f}"
             axes.text(column, row, text, ha="center", va="center", color="w" if dark else "k")
     axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(tasks)), [f"{t} (general)" if last[t].general else t for t in tasks])
+    axes.set_yticks(range(len(tasks)), [label(task, last[task]) for task in tasks])
     axes.set_title("exact-match accuracy, %" if judged else "evaluation loss, nats/token")
 
 

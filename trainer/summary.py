@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
-from trainer.evaluation.results import Evaluation
+from trainer.evaluation.results import Evaluation, TaskResult
 
 # Column name of the weights a run started from.
 INITIAL = "initial"
@@ -38,7 +38,7 @@ def _accuracies(evaluations: Mapping[str, Evaluation]) -> Table:
         ]
         interval = last[task].accuracy_interval
         assert interval is not None
-        table.add_row(_label(last, task), *cells, f"{interval[0]:.0%}-{interval[1]:.0%}")
+        table.add_row(label(task, last[task]), *cells, f"{interval[0]:.0%}-{interval[1]:.0%}")
     special = [task for task in judged if not last[task].general]
     if special:
         table.add_section()
@@ -59,7 +59,7 @@ def _losses(evaluations: Mapping[str, Evaluation]) -> Table:
     last = list(evaluations.values())[-1]
     for task in _special_first(last, list(last)):
         cells = [f"{one[task].loss:.3f}" if task in one else "-" for one in evaluations.values()]
-        table.add_row(_label(last, task), *cells)
+        table.add_row(label(task, last[task]), *cells)
     return table
 
 
@@ -75,8 +75,9 @@ def _special_first(results: Evaluation, tasks: list[str]) -> list[str]:
     return sorted(tasks, key=lambda task: (results[task].general, task))
 
 
-def _label(results: Evaluation, task: str) -> str:
-    return f"{task} (general)" if results[task].general else task
+def label(task: str, result: TaskResult) -> str:
+    """A task's name, marked if it is a general task that the name does not say is one."""
+    return f"{task} (general)" if result.general and task != "general" else task
 
 
 def _accuracy(results: Evaluation, task: str) -> float:

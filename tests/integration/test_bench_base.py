@@ -34,7 +34,10 @@ def test_a_shortened_recipe_learns_the_skills(tmp_path: Path) -> None:
     ]
     train(composed(overrides))
     steps = steps_of(tmp_path / "run")
-    assert [sum(entry["phase"] == name for entry in steps) for name in ("cells", "base")] == [200, 400]
+    assert [sum(entry["phase"] == name for entry in steps) for name in ("cells", "base")] == [
+        200,
+        400,
+    ]
     last = [entry["loss"] for entry in steps[-40:]]
     assert sum(last) / len(last) < 0.65
 

@@ -20,14 +20,16 @@ def general_accuracy(run: Path, task: str) -> float:
 
 
 def test_a_shortened_recipe_learns_the_skills(tmp_path: Path) -> None:
-    """600 of the recipe's 4,200 steps; without its first phase the loss is above 1 there."""
+    """1,000 of the recipe's 4,200 steps; without the first 200 the loss is about 0.8 there."""
     overrides = [
         "experiment=bench/base",
         f"data.root={tmp_path}/data",
         f"data.cache_dir={tmp_path}/cache",
         f"output_dir={tmp_path}/run",
         "data.benchmark.base_rows=128000",
-        "limits.steps_per_phase=400",
+        "limits.steps_per_phase=800",
+        # the whole recipe's rate has hardly fallen by then
+        "curriculum.phases.base.schedule.shape=constant",
         "evaluation=none",
         "checkpoint=none",
         "cluster.threads_per_rank=2",
@@ -36,10 +38,10 @@ def test_a_shortened_recipe_learns_the_skills(tmp_path: Path) -> None:
     steps = steps_of(tmp_path / "run")
     assert [sum(entry["phase"] == name for entry in steps) for name in ("cells", "base")] == [
         200,
-        400,
+        800,
     ]
     last = [entry["loss"] for entry in steps[-40:]]
-    assert sum(last) / len(last) < 0.65
+    assert sum(last) / len(last) < 0.6
 
 
 def test_the_shipped_base_model_has_the_general_skills(tmp_path: Path) -> None:

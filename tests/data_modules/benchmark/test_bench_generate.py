@@ -24,6 +24,7 @@ from data_modules.benchmark import (
     is_correct,
     parse_payload,
     rows,
+    skill_of,
 )
 from data_modules.benchmark.instructions import (
     HELD_OUT_COMBINATIONS,
@@ -54,6 +55,9 @@ def test_the_folder_is_complete_and_the_same_byte_for_byte(tmp_path: Path) -> No
     assert {"train/base.jsonl", "spec.json", "tokenizer/tokenizer.json"} <= names
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
     assert len(read(first, "train/base.jsonl")) == 30
+    cells = read(first, "train/base_cells.jsonl")
+    assert len(cells) == 30 // 20
+    assert {skill_of(row["instruction"]) for row in cells} == {"pairs"}
     assert len(read(first, "train/general.jsonl")) == 20
     assert len(read(first, "train/qa.jsonl")) == 60
     assert len(read(first, "eval_conflict/code.jsonl")) == 5

@@ -27,6 +27,7 @@ def plan_json(data: PhaseDataModule, phases: list[Phase], config: Config, world:
             phase.name: {
                 "first_step": phase.first_step,
                 "last_step": phase.last_step,
+                "epochs": data.plans[phase.name].row_epochs,
                 "warmup_steps": phase.warmup_steps,
                 "lr_peak": phase.config.lr,
                 "lr_end": phase.config.lr

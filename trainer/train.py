@@ -132,6 +132,7 @@ class Run:
     def _open(self) -> Metrics:
         """Write the run's own description, print the plan, open logs and metrics."""
         config, run, main = self.config, self.run, self.ranks.is_main
+        replaces = run.metrics.is_file() and not self.start.earlier_phases
         if main:
             run.begin([phase.name for phase in self.phases], bool(self.start.earlier_phases))
             run.drop_metrics_after(self.start.steps_before)
@@ -142,6 +143,10 @@ class Run:
         if main:
             print_plan(self.console, self.plan, self.phases, config)
         LOGGER.info(self.start.words)
+        if main and replaces:
+            LOGGER.warning(
+                "%s held an earlier run, which this one replaces; run_name=... keeps both", run.root
+            )
         for warning in warnings_of(self.plan, self.phases):
             LOGGER.warning(warning)
         return open_metrics(config.logging, config.run_name, run.metrics, to_plain(config), main)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from data_modules.config import BalanceConfig, Strategy
+from data_modules.mixture import BalanceConfig, Strategy
 
 
 def apportion(total: int, shares: Mapping[str, float]) -> dict[str, int]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from data_modules.chat import ChatFormat
 from data_modules.collate import Batch, collate
-from data_modules.config import BoundaryConfig, DataConfig, MixtureConfig
+from data_modules.config import BoundaryConfig, DataConfig
+from data_modules.mixture import MixtureConfig
 from data_modules.packing import lay_out
 from data_modules.plan import PhasePlan, Roles, plan_phase
 from data_modules.reading import count_rejects, read_tasks, write_rejects

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_modules.balance import apportion, draw, epoch_rows, with_shares
-from data_modules.config import MixtureConfig, Order
 from data_modules.faults import DataFault, Fault
+from data_modules.mixture import MixtureConfig, Order
 from data_modules.order import grouped, mixed, sequential
 from data_modules.samples import SampleStore
 from data_modules.seeding import generator

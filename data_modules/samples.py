@@ -2,16 +2,61 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-_ARRAYS = ("input_ids", "supervised", "offsets", "task_ids", "answer_tokens")
+# name -> (dtype, whether there is one entry a token and not one a sample)
+_ARRAYS: dict[str, tuple[type, bool]] = {
+    "input_ids": (np.int32, True),
+    "supervised": (np.bool_, True),
+    "task_ids": (np.int32, False),
+    "answer_tokens": (np.int32, False),
+    "signs": (np.int8, False),
+    "source_ids": (np.int16, False),
+    "language_ids": (np.int16, False),
+    "quality": (np.float32, False),
+    "row_keys": (np.uint64, False),
+    "request_keys": (np.uint64, False),
+    "token_keys": (np.uint64, False),
+}
+_NAMES = ("tasks", "sources", "languages")
+
+
+def key_of(*parts: str) -> int:
+    """64-bit key of texts, the same on every machine."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        raw = part.encode()
+        digest.update(f"{len(raw)}:".encode() + raw)
+    return int.from_bytes(digest.digest(), "little")
+
+
+class Sample(NamedTuple):
+    """One sample before it is stored.
+
+    Attributes:
+        sign: 1, or -1 for a negative.
+        row_key: :func:`key_of` the row's task, id and kind; the same in every wording.
+        request_key: the same for the right and the wrong answers to one request.
+    """
+
+    task: str
+    input_ids: Sequence[int]
+    supervised: np.ndarray
+    sign: int = 1
+    source: str = "main"
+    language: str = ""
+    quality: float = 1.0
+    row_key: int = 0
+    request_key: int = 0
 
 
 @dataclass(frozen=True)
@@ -19,82 +64,174 @@ class SampleStore:
     """N samples with T tokens in all.
 
     Attributes:
-        tasks: task names; ``task_ids`` index into it.
+        tasks, sources, languages: names that the ``*_ids`` index into; a source is named
+            ``task/source``.
         input_ids: int32 [T].
         supervised: bool [T], True where the token is trained on.
         offsets: int64 [N + 1]; sample i holds tokens ``offsets[i]:offsets[i + 1]``.
-        task_ids: int32 [N].
+        task_ids: int32 [N]; source_ids, language_ids: int16 [N].
         answer_tokens: int32 [N], supervised tokens of each sample; at least 1.
+        signs: int8 [N], 1, or -1 where the answer is a negative.
+        quality: float32 [N], score in [0, 1].
+        row_keys, request_keys: uint64 [N], see :class:`Sample`.
+        token_keys: uint64 [N], hash of the sample's tokens and of which are supervised.
     """
 
     tasks: tuple[str, ...]
+    sources: tuple[str, ...]
+    languages: tuple[str, ...]
     input_ids: np.ndarray
     supervised: np.ndarray
     offsets: np.ndarray
     task_ids: np.ndarray
     answer_tokens: np.ndarray
+    signs: np.ndarray
+    source_ids: np.ndarray
+    language_ids: np.ndarray
+    quality: np.ndarray
+    row_keys: np.ndarray
+    request_keys: np.ndarray
+    token_keys: np.ndarray
 
     @classmethod
-    def build(
-        cls, tasks: tuple[str, ...], samples: Iterable[tuple[int, list[int], np.ndarray]]
-    ) -> SampleStore:
-        """Collect ``(task_id, input_ids, supervised)`` triples; each has a supervised token."""
-        ids: list[np.ndarray] = []
-        masks: list[np.ndarray] = []
-        task_ids: list[int] = []
-        for task_id, input_ids, supervised in samples:
+    def build(cls, tasks: tuple[str, ...], samples: Iterable[Sample]) -> SampleStore:
+        """Collect samples in memory; each has a supervised token."""
+        columns: dict[str, list] = {name: [] for name in _ARRAYS}
+        sources: dict[str, int] = {}
+        languages: dict[str, int] = {}
+        task_of = {task: number for number, task in enumerate(tasks)}
+        lengths: list[int] = []
+        for sample in samples:
+            ids = np.asarray(sample.input_ids, dtype=np.int32)
+            mask = np.asarray(sample.supervised, dtype=bool)
             # The loss at a token is read one position earlier; a supervised first token would be
             # predicted by the neighbour packed before it.
-            assert supervised.any(), "samples without a supervised token are refused before"
-            assert not supervised[0], "a sample opens with its prompt"
-            ids.append(np.asarray(input_ids, dtype=np.int32))
-            masks.append(supervised)
-            task_ids.append(task_id)
-        lengths = np.array([len(piece) for piece in ids], dtype=np.int64)
-        return cls(
-            tasks,
-            np.concatenate(ids) if ids else np.empty(0, np.int32),
-            np.concatenate(masks) if masks else np.empty(0, bool),
-            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            np.array(task_ids, dtype=np.int32),
-            np.array([mask.sum() for mask in masks], dtype=np.int32),
-        )
+            assert mask.any(), "samples without a supervised token are refused before"
+            assert not mask[0], "a sample opens with its prompt"
+            source = f"{sample.task}/{sample.source}"
+            lengths.append(len(ids))
+            columns["input_ids"].append(ids)
+            columns["supervised"].append(mask)
+            columns["task_ids"].append(task_of[sample.task])
+            columns["answer_tokens"].append(int(mask.sum()))
+            columns["signs"].append(sample.sign)
+            columns["source_ids"].append(sources.setdefault(source, len(sources)))
+            columns["language_ids"].append(languages.setdefault(sample.language, len(languages)))
+            columns["quality"].append(sample.quality)
+            columns["row_keys"].append(sample.row_key)
+            columns["request_keys"].append(sample.request_key)
+            digest = hashlib.blake2b(ids.tobytes(), digest_size=8)
+            digest.update(np.packbits(mask).tobytes())
+            columns["token_keys"].append(int.from_bytes(digest.digest(), "little"))
+        arrays: dict[str, np.ndarray] = {}
+        for name, (dtype, per_token) in _ARRAYS.items():
+            if per_token:
+                arrays[name] = np.concatenate(columns[name]) if lengths else np.empty(0, dtype)
+            else:
+                arrays[name] = np.array(columns[name], dtype=dtype)
+        offsets = np.concatenate([[0], np.cumsum(np.array(lengths, np.int64))]).astype(np.int64)
+        return cls(tasks, tuple(sources), tuple(languages), offsets=offsets, **arrays)
 
     def __len__(self) -> int:
         return len(self.task_ids)
 
     @property
     def lengths(self) -> np.ndarray:
-        """int64 [N]: tokens of each sample."""
+        """int64 [N]: tokens of each sample; made anew at every call, see :meth:`lengths_of`."""
         return np.diff(self.offsets)
+
+    def lengths_of(self, rows: np.ndarray) -> np.ndarray:
+        """int64 [rows]: tokens of some samples."""
+        return self.offsets[rows + 1] - self.offsets[rows]
 
     def tokens(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """``(input_ids, supervised)`` of one sample."""
         span = slice(int(self.offsets[row]), int(self.offsets[row + 1]))
         return self.input_ids[span], self.supervised[span]
 
-    def rows_of(self, task: str) -> np.ndarray:
-        """int64: the indices of a task's samples, in file order."""
-        return np.flatnonzero(self.task_ids == self.tasks.index(task))
+    def rows_of(self, task: str, sign: int = 1) -> np.ndarray:
+        """int64: the indices of a task's samples of one sign, in file order."""
+        of_task = np.asarray(self.task_ids) == self.tasks.index(task)
+        return np.flatnonzero(of_task & (np.asarray(self.signs) == sign))
 
     def save(self, folder: Path) -> None:
         """Write to ``folder`` in one rename; an existing complete copy wins."""
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=folder.name + ".tmp"))
-        scratch.chmod(0o755)  # mkdtemp's 0700 would shut out others who share the cache
-        for name in _ARRAYS:
-            np.save(scratch / f"{name}.npy", getattr(self, name))
-        (scratch / "tasks.json").write_text(json.dumps(self.tasks), encoding="utf-8")
-        try:
-            scratch.rename(folder)
-        except OSError:  # another process finished the same, identical, store first
-            shutil.rmtree(scratch)
-            if not folder.is_dir():
-                raise
+        with _scratch_beside(folder) as scratch:
+            for name in (*_ARRAYS, "offsets"):
+                np.save(scratch / f"{name}.npy", getattr(self, name))
+            self._save_names(scratch)
+
+    def _save_names(self, folder: Path) -> None:
+        names = {name: getattr(self, name) for name in _NAMES}
+        (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> SampleStore:
         """Memory-map a saved store."""
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
-        tasks = tuple(json.loads((folder / "tasks.json").read_text(encoding="utf-8")))
-        return cls(tasks, **arrays)
+        arrays = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in (*_ARRAYS, "offsets")
+        }
+        names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
+        return cls(**{name: tuple(names[name]) for name in _NAMES}, **arrays)
+
+
+def join_stores(tasks: tuple[str, ...], parts: Sequence[Path], folder: Path) -> None:
+    """Write saved stores one behind the other as one, a part at a time in memory."""
+    sources: dict[str, int] = {}
+    languages: dict[str, int] = {}
+    stores = [SampleStore.load(part) for part in parts]
+    with _scratch_beside(folder) as scratch:
+        offsets = [np.zeros(1, np.int64)]
+        for store in stores:
+            offsets.append(np.asarray(store.offsets[1:]) + offsets[-1][-1])
+        all_offsets = np.concatenate(offsets)
+        np.save(scratch / "offsets.npy", all_offsets)
+        samples, tokens = len(all_offsets) - 1, int(all_offsets[-1])
+        for name, (dtype, per_token) in _ARRAYS.items():
+            # an empty array cannot be mapped
+            size = tokens if per_token else samples
+            path = scratch / f"{name}.npy"
+            if not size:
+                np.save(path, np.empty(0, dtype))
+                continue
+            out = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(size,))
+            start = 0
+            for store in stores:
+                values = np.asarray(getattr(store, name))
+                known, local = {
+                    "source_ids": (sources, store.sources),
+                    "language_ids": (languages, store.languages),
+                }.get(name, (None, ()))
+                if known is not None and len(values):
+                    values = np.array([known.setdefault(one, len(known)) for one in local])[values]
+                out[start : start + len(values)] = values
+                start += len(values)
+            out.flush()
+            del out
+        names = {"tasks": tasks, "sources": tuple(sources), "languages": tuple(languages)}
+        (scratch / "names.json").write_text(json.dumps(names), encoding="utf-8")
+
+
+class _scratch_beside:  # noqa: N801 (a context manager, used like a function)
+    """A folder that takes the place of ``folder`` when all of it is written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> Path:
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        name = tempfile.mkdtemp(dir=self.folder.parent, prefix=self.folder.name + ".tmp")
+        self.scratch = Path(name)
+        self.scratch.chmod(0o755)  # mkdtemp's 0700 would shut out others who share the cache
+        return self.scratch
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+            return
+        try:
+            self.scratch.rename(self.folder)
+        except OSError:  # another process finished the same, identical, store first
+            shutil.rmtree(self.scratch)
+            if not self.folder.is_dir():
+                raise

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from data_modules.config import DataConfig, SourceConfig, TaskConfig
-from data_modules.samples import SampleStore
+from data_modules.samples import Sample, SampleStore, key_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("POLYPHASE_SHARED", REPOSITORY.parent / "shared"))
@@ -98,7 +98,7 @@ def write_task(root: Path, task: str, train: int, evaluation: int = 0) -> TaskCo
     if evaluation:
         write_rows(root / f"eval/{task}.jsonl", rows("eval", evaluation))
         source.eval = f"eval/{task}.jsonl"
-    return TaskConfig(source=source, tag=f"[{task}]", constraint=f"Answer as {task}.")
+    return TaskConfig(sources={"main": source}, tag=f"[{task}]", constraint=f"Answer as {task}.")
 
 
 def data_config(root: Path, tasks: dict[str, TaskConfig], **settings: Any) -> DataConfig:
@@ -114,11 +114,11 @@ def made_store(lengths: Mapping[str, Iterable[int]]) -> SampleStore:
     """
     tasks = tuple(sorted(lengths))
 
-    def sample(task: str, index: int, length: int) -> tuple[int, list[int], np.ndarray]:
+    def sample(task: str, index: int, length: int) -> Sample:
         mark = sum(map(ord, task))
         ids = [1000 * mark + 100 * index + place for place in range(length)]
         mask = np.arange(length) >= min(length - 1, max(1, 2 * length // 3))
-        return tasks.index(task), ids, mask
+        return Sample(task, ids, mask, row_key=key_of(task, str(index)))
 
     return SampleStore.build(
         tasks,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_modules.balance import apportion, draw, epoch_rows, with_shares
-from data_modules.config import BalanceConfig, Strategy
+from data_modules.mixture import BalanceConfig, Strategy
 
 NAMES = st.text("abcdefgh", min_size=1, max_size=3)
 SHARES = st.dictionaries(NAMES, st.floats(0.01, 1000), min_size=1, max_size=12)

@@ -13,17 +13,9 @@ import pytest
 import torch
 
 from data_modules import phase_data_module
-from data_modules.config import (
-    BalanceConfig,
-    BoundaryConfig,
-    DataConfig,
-    MixtureConfig,
-    Order,
-    SourceConfig,
-    Strategy,
-    TaskConfig,
-)
+from data_modules.config import BoundaryConfig, DataConfig, SourceConfig, TaskConfig
 from data_modules.faults import DataFault
+from data_modules.mixture import BalanceConfig, MixtureConfig, Order, Strategy
 from data_modules.phase_data_module import PhaseDataModule, resolve_roles
 from tests.shared_data import CHATML, byte_tokenizer, data_config, write_rows, write_task
 
@@ -301,6 +293,8 @@ def test_overlong_and_unusable_evaluation_rows_are_left_out_with_a_reason(
 
 
 def test_a_missing_evaluation_file_is_a_user_fault(data: DataConfig) -> None:
-    data.tasks["qa"].source = SourceConfig(train="train/qa.jsonl", eval="eval/none.jsonl")
+    data.tasks["qa"].sources = {
+        "main": SourceConfig(train="train/qa.jsonl", eval="eval/none.jsonl")
+    }
     with pytest.raises(DataFault, match=r"data\.tasks\.qa\.source: cannot read .*none\.jsonl"):
         module(data, load=False).prepare()

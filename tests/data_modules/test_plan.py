@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_modules.config import BalanceConfig, MixtureConfig, Order, Strategy
 from data_modules.faults import DataFault
+from data_modules.mixture import BalanceConfig, MixtureConfig, Order, Strategy
 from data_modules.plan import PhasePlan, Roles, plan_phase
 from tests.shared_data import made_store
 

@@ -29,7 +29,7 @@ def config(root: Path, ratio: float, **bad_of_ten: int) -> DataConfig:
     tasks = {}
     for task, bad in bad_of_ten.items():
         write_rows(root / f"{task}.jsonl", [GOOD] * (10 - bad) + [BAD] * bad)
-        tasks[task] = TaskConfig(source=SourceConfig(train=f"{task}.jsonl"))
+        tasks[task] = TaskConfig(sources={"main": SourceConfig(train=f"{task}.jsonl")})
     return data_config(root, tasks, max_reject_ratio=ratio)
 
 
@@ -65,7 +65,7 @@ def test_the_share_counts_per_file(tmp_path: Path) -> None:
 
 def test_faults_of_all_files_are_listed_at_once(tmp_path: Path) -> None:
     data = config(tmp_path, 0.0, qa=1, code=8, fine=0)
-    data.tasks["gone"] = TaskConfig(source=SourceConfig(train="gone.jsonl"))
+    data.tasks["gone"] = TaskConfig(sources={"main": SourceConfig(train="gone.jsonl")})
     with pytest.raises(DataFault) as caught:
         read_tasks(data, ["qa", "gone", "fine", "code"], "train")
     where = [fault.where for fault in caught.value.faults]

@@ -187,6 +187,6 @@ def test_the_place_of_the_files_does_not_matter(source: DataConfig, tmp_path: Pa
         old = Path(source.root) / f"train/{name}.jsonl"
         (tmp_path / "new").mkdir(exist_ok=True)
         (tmp_path / "new" / f"{name}.jsonl").write_bytes(old.read_bytes())
-        moved.tasks[name].source = SourceConfig(train=f"{name}.jsonl")
+        moved.tasks[name].sources = {"main": SourceConfig(train=f"{name}.jsonl")}
     moved.root = str(tmp_path / "new")
     assert fingerprint(moved) == fingerprint(source)

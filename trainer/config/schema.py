@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from data_modules.config import BoundaryConfig, DataConfig, MixtureConfig
+from data_modules.config import BoundaryConfig, DataConfig
+from data_modules.mixture import MixtureConfig
 
 
 class Shape(Enum):

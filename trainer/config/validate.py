@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_modules.config import BalanceConfig, Strategy
 from data_modules.faults import ConfigFault, Fault
+from data_modules.mixture import BalanceConfig, Strategy
 from data_modules.phase_data_module import resolve_roles
 from trainer.config.schema import (
     AdaptationKind,

@@ -9,14 +9,9 @@ from pathlib import Path
 import pytest
 
 from data_modules.benchmark import BenchmarkSpec
-from data_modules.config import (
-    BalanceConfig,
-    DataConfig,
-    SourceConfig,
-    Strategy,
-    TaskConfig,
-)
+from data_modules.config import DataConfig, SourceConfig, TaskConfig
 from data_modules.faults import ConfigFault, Fault
+from data_modules.mixture import BalanceConfig, Strategy
 from trainer.config.schema import (
     AdaptationKind,
     Config,
@@ -46,7 +41,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
         (tmp_path / "model" / name).touch()
     (tmp_path / "empty").mkdir()
     tasks = {
-        name: TaskConfig(SourceConfig(f"train/{name}.jsonl", f"eval/{name}.jsonl"))
+        name: TaskConfig({"main": SourceConfig(f"train/{name}.jsonl", f"eval/{name}.jsonl")})
         for name in ("qa", "code", "chat")
     }
     tasks["chat"].general = True
@@ -301,14 +296,14 @@ RULES: list[tuple[Change, str, str, str, str]] = [
         "Rename the task or the group.",
     ),
     (
-        put("data.tasks.all", TaskConfig(SourceConfig("train/qa.jsonl"))),
+        put("data.tasks.all", TaskConfig({"main": SourceConfig("train/qa.jsonl")})),
         "data.tasks.all",
         "also the name of a group",
         "a phase must be able to tell them apart",
         "Rename",
     ),
     (
-        put("data.tasks.general", TaskConfig(SourceConfig("train/qa.jsonl"))),
+        put("data.tasks.general", TaskConfig({"main": SourceConfig("train/qa.jsonl")})),
         "data.tasks.general",
         "also the name of a group",
         "a phase must be able to tell them apart",

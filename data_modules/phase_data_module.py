@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,21 @@ import numpy as np
 from data_modules.chat import ChatFormat
 from data_modules.collate import Batch, collate
 from data_modules.config import BoundaryConfig, DataConfig
+from data_modules.evaluation_rows import EvalRow, read_eval_records, read_eval_rows
 from data_modules.mixture import MixtureConfig
 from data_modules.packing import lay_out
 from data_modules.plan import PhasePlan, Roles, plan_phase
-from data_modules.reading import count_rejects, read_tasks, write_rejects
+from data_modules.prepare.clean_rows import Cleaned, clean_rows
+from data_modules.prepare.clean_unit import REJECTS_FILE
+from data_modules.prepare.fingerprints import tokens_fingerprint
+from data_modules.prepare.pool import Progress, silent
+from data_modules.prepare.tokenise import read_stats, tokenise
+from data_modules.prepare.tokeniser import TokenStats, Wording
 from data_modules.records import Reject
+from data_modules.rejects import RejectCounts, add_counts
 from data_modules.samples import SampleStore
-from data_modules.tokenise import NO_BOUNDARY, encode, store_fingerprint, tokenise
+
+NO_BOUNDARY = BoundaryConfig(tag=False, constraint=False)
 
 
 def resolve_roles(data: DataConfig, mixture: MixtureConfig) -> Roles:
@@ -38,18 +46,6 @@ def resolve_roles(data: DataConfig, mixture: MixtureConfig) -> Roles:
         main |= dict.fromkeys(groups.get(name, (name,)))
     rest = tuple(task for task in special if task not in main) if mixture.rest_share else ()
     return Roles(tuple(main), rest, general if mixture.replay else ())
-
-
-@dataclass(frozen=True)
-class EvalRow:
-    """One evaluation row: the prompt's and the whole conversation's tokens, and the gold answer."""
-
-    task: str
-    prompt_ids: list[int]
-    input_ids: list[int]
-    supervised: np.ndarray
-    answer: str
-    origin: str
 
 
 @dataclass
@@ -80,7 +76,7 @@ class PhaseDataModule:
         #: All defined tasks; a task's id is its place here, whichever phases run.
         self.tasks = tuple(sorted(self.data.tasks))
         self.evaluated_tasks = tuple(
-            task for task in self.tasks if self.data.tasks[task].source.eval
+            task for task in self.tasks if self.data.tasks[task].is_evaluated
         )
         self.trained_tasks = tuple(
             sorted({task for role in roles for task in role.main + role.rest + role.general})
@@ -90,63 +86,97 @@ class PhaseDataModule:
         """The boundary texts that a phase's prompts carry."""
         return self.boundary if self.mixtures[phase].boundary else NO_BOUNDARY
 
-    def prepare(self) -> None:
-        """Tokenise what is not cached yet.
+    def wording(self, phase: str) -> Wording:
+        """How a phase words its requests."""
+        prompts = self.mixtures[phase].prompts
+        return Wording(phase, self.boundary_of(phase), prompts, self.seed)
+
+    @cached_property
+    def cleaned(self) -> Cleaned:
+        """The clean rows of all trained tasks; made if they are not there yet.
 
         Raises:
             DataFault: unreadable files, or too many unusable rows.
         """
+        return clean_rows(self.data, self.trained_tasks)
+
+    def prepare(self, progress: Progress = silent) -> None:
+        """Read, clean, tokenise and plan what is not cached yet.
+
+        Raises:
+            DataFault: unreadable files, too many unusable rows, or a phase that draws from a task
+                without usable rows.
+        """
         # Read for its faults alone: a bad evaluation file must not stop a run at its first phase end.
-        read_tasks(self.data, self.evaluated_tasks, "eval")
-        records, rejects = read_tasks(self.data, self.trained_tasks, "train")
+        read_eval_records(self.data)
+        self.__dict__["cleaned"] = clean_rows(self.data, self.trained_tasks, progress)
         for phase in self.mixtures:
-            folder = self._folder(phase)
-            if folder.is_dir() and self.rejects_file(phase).is_file():
-                continue
-            store, refused = tokenise(
-                self.tasks, records, self.data, self.boundary_of(phase), self.chat
+            tokenise(
+                self.tasks,
+                self.cleaned,
+                self.data,
+                self.wording(phase),
+                self.chat,
+                self.store_folder(phase),
+                progress,
             )
-            write_rejects(rejects + refused, self.rejects_file(phase))
-            store.save(folder)
+        for phase in self.mixtures:
+            self._plan(phase)
 
     def load(self) -> None:
-        """Map the prepared samples and plan every phase.
+        """Map the prepared samples and the plan of every phase.
 
         Raises:
             DataFault: a phase draws from a task without usable rows.
         """
-        stores: dict[Path, SampleStore] = {}
-        for phase, mixture in self.mixtures.items():
-            folder = self._folder(phase)
-            store = stores.setdefault(folder, SampleStore.load(folder))
-            self.plans[phase] = plan_phase(
-                phase,
-                mixture,
-                resolve_roles(self.data, mixture),
-                store,
-                self.global_batch_size,
-                self.seed,
-                self.data.rows_per_task,
-                self.max_steps,
-            )
+        for phase in self.mixtures:
+            self.plans[phase] = self._plan(phase)
 
-    def rejects_file(self, phase: str) -> Path:
-        """JSON lines of every training row that the phase's samples leave out or cut short."""
-        return self._folder(phase).with_suffix(".rejects.jsonl")
+    def _plan(self, phase: str) -> PhasePlan:
+        store = self._store(self.store_folder(phase))
+        return plan_phase(
+            phase,
+            self.mixtures[phase],
+            resolve_roles(self.data, self.mixtures[phase]),
+            store,
+            self.global_batch_size,
+            self.seed,
+            self.data.rows_per_task,
+            self.max_steps,
+        )
 
-    def rejects(self, phase: str) -> dict[str, dict[str, int]]:
+    def _store(self, folder: Path) -> SampleStore:
+        stores: dict[Path, SampleStore] = self.__dict__.setdefault("_stores", {})
+        if folder not in stores:
+            stores[folder] = SampleStore.load(folder)
+        return stores[folder]
+
+    def store_folder(self, phase: str) -> Path:
+        """Where the samples of a phase lie; phases that word alike share them."""
+        wording = self.wording(phase)
+        name = tokens_fingerprint(
+            self.cleaned.fingerprint,
+            self.data,
+            self.trained_tasks,
+            wording.boundary,
+            wording.prompts,
+            phase,
+            self.seed,
+            self.tokenizer,
+        )
+        return Path(self.data.cache_dir) / "samples" / name[:20]
+
+    def token_stats(self, phase: str) -> TokenStats:
+        """What tokenising for a phase refused, and how its requests were worded."""
+        return read_stats(self.store_folder(phase))
+
+    def rejects_files(self, phase: str) -> tuple[Path, Path]:
+        """JSON lines of the rows that reading and cleaning left out, and tokenising."""
+        return self.cleaned.rejects_file, self.store_folder(phase) / REJECTS_FILE
+
+    def rejects(self, phase: str) -> RejectCounts:
         """Training rows left out, or cut short (rule ``truncated``): task -> rule -> count."""
-        with self.rejects_file(phase).open(encoding="utf-8") as file:
-            return count_rejects(Reject(**json.loads(line)) for line in file)
-
-    def _folder(self, phase: str) -> Path:
-        boundary = self.boundary_of(phase)
-        key = (boundary.tag, boundary.constraint)
-        cached: dict[tuple[bool, bool], Path] = self.__dict__.setdefault("_folders", {})
-        if key not in cached:
-            name = store_fingerprint(self.data, self.trained_tasks, boundary, self.tokenizer)
-            cached[key] = Path(self.data.cache_dir) / name[:20]
-        return cached[key]
+        return add_counts([self.cleaned.rejects(), self.token_stats(phase).rejects])
 
     def step_batches(
         self,
@@ -165,14 +195,15 @@ class PhaseDataModule:
         """
         plan = self.plans[phase]
         rows = plan.step_rows(step)
+        lengths = plan.store.lengths_of(rows)
         layout = lay_out(
-            plan.store.lengths[rows],
+            lengths,
             dp_world_size,
             micro_batch_size,
             self.data.max_seq_len,
             self.data.packing,
         )
-        shortest = np.array([int(np.argmin(plan.store.lengths[rows]))])
+        shortest = np.array([int(np.argmin(lengths))])
         batches = []
         for micro_step in layout:
             mine = micro_step[dp_rank]
@@ -193,26 +224,5 @@ class PhaseDataModule:
     def eval_rows(
         self, phase: str, limit: int | None
     ) -> tuple[dict[str, list[EvalRow]], list[Reject]]:
-        """Evaluation rows of every task that has an evaluation source.
-
-        The first ``limit`` that fit of each (None takes all); a row longer than ``max_seq_len`` is
-        refused. Prompts carry the phase's boundary texts.
-        """
-        records, rejects = read_tasks(self.data, self.evaluated_tasks, "eval")
-        result: dict[str, list[EvalRow]] = {}
-        for task, rows in records.items():
-            result[task] = []
-            for record in rows:
-                if len(result[task]) == limit:
-                    break
-                messages, ids, mask = encode(
-                    record, self.data.tasks[task], self.boundary_of(phase), self.chat
-                )
-                if len(ids) > self.data.max_seq_len:
-                    reason = f"{len(ids)} tokens, data.max_seq_len is {self.data.max_seq_len}"
-                    rejects.append(Reject(task, record.origin, "overlong", reason, ""))
-                    continue
-                prompt = self.chat.prompt(messages[:-1])
-                answer = messages[-1].content
-                result[task].append(EvalRow(task, prompt, ids, mask, answer, record.origin))
-        return result, rejects
+        """Evaluation rows with the prompts of a phase; see ``evaluation_rows.read_eval_rows``."""
+        return read_eval_rows(self.data, self.boundary_of(phase), self.chat, limit)

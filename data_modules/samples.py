@@ -156,12 +156,13 @@ class SampleStore:
 
     def save(self, folder: Path) -> None:
         """Write to ``folder`` in one rename; an existing complete copy wins."""
-        with _scratch_beside(folder) as scratch:
-            for name in (*_ARRAYS, "offsets"):
-                np.save(scratch / f"{name}.npy", getattr(self, name))
-            self._save_names(scratch)
+        with scratch_beside(folder) as scratch:
+            self.write(scratch)
 
-    def _save_names(self, folder: Path) -> None:
+    def write(self, folder: Path) -> None:
+        """Write the files of a store into a folder that exists."""
+        for name in (*_ARRAYS, "offsets"):
+            np.save(folder / f"{name}.npy", getattr(self, name))
         names = {name: getattr(self, name) for name in _NAMES}
         (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
 
@@ -176,43 +177,46 @@ class SampleStore:
 
 
 def join_stores(tasks: tuple[str, ...], parts: Sequence[Path], folder: Path) -> None:
-    """Write saved stores one behind the other as one, a part at a time in memory."""
-    sources: dict[str, int] = {}
-    languages: dict[str, int] = {}
-    stores = [SampleStore.load(part) for part in parts]
-    with _scratch_beside(folder) as scratch:
-        offsets = [np.zeros(1, np.int64)]
-        for store in stores:
-            offsets.append(np.asarray(store.offsets[1:]) + offsets[-1][-1])
-        all_offsets = np.concatenate(offsets)
-        np.save(scratch / "offsets.npy", all_offsets)
-        samples, tokens = len(all_offsets) - 1, int(all_offsets[-1])
-        for name, (dtype, per_token) in _ARRAYS.items():
-            # an empty array cannot be mapped
-            size = tokens if per_token else samples
-            path = scratch / f"{name}.npy"
-            if not size:
-                np.save(path, np.empty(0, dtype))
-                continue
-            out = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(size,))
-            start = 0
-            for store in stores:
-                values = np.asarray(getattr(store, name))
-                known, local = {
-                    "source_ids": (sources, store.sources),
-                    "language_ids": (languages, store.languages),
-                }.get(name, (None, ()))
-                if known is not None and len(values):
-                    values = np.array([known.setdefault(one, len(known)) for one in local])[values]
-                out[start : start + len(values)] = values
-                start += len(values)
-            out.flush()
-            del out
-        names = {"tasks": tasks, "sources": tuple(sources), "languages": tuple(languages)}
-        (scratch / "names.json").write_text(json.dumps(names), encoding="utf-8")
+    """Write saved stores one behind the other as one, into a folder that exists.
+
+    One array of one part is in memory at a time, and nothing is mapped: pages of large maps would
+    count as this process's memory.
+    """
+    offsets, end = [np.zeros(1, np.int64)], 0
+    for part in parts:
+        offsets.append(np.load(part / "offsets.npy")[1:] + end)
+        end += int(np.load(part / "offsets.npy")[-1])
+    all_offsets = np.concatenate(offsets)
+    np.save(folder / "offsets.npy", all_offsets)
+    names = [json.loads((part / "names.json").read_text(encoding="utf-8")) for part in parts]
+    sources, languages = _Numbers(), _Numbers()
+    renumbered = {
+        "source_ids": [sources.of(one["sources"]) for one in names],
+        "language_ids": [languages.of(one["languages"]) for one in names],
+    }
+    for name, (dtype, per_token) in _ARRAYS.items():
+        size = int(all_offsets[-1]) if per_token else len(all_offsets) - 1
+        header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (size,)}
+        with (folder / f"{name}.npy").open("wb") as out:
+            np.lib.format.write_array_header_1_0(out, header)
+            for number, part in enumerate(parts):
+                values = np.load(part / f"{name}.npy")
+                if name in renumbered and len(values):
+                    values = renumbered[name][number][values].astype(dtype)
+                out.write(values.tobytes())
+    joined = {"tasks": tasks, "sources": tuple(sources), "languages": tuple(languages)}
+    (folder / "names.json").write_text(json.dumps(joined), encoding="utf-8")
 
 
-class _scratch_beside:  # noqa: N801 (a context manager, used like a function)
+class _Numbers(dict[str, int]):
+    """Names numbered in the order in which they are first met."""
+
+    def of(self, names: Sequence[str]) -> np.ndarray:
+        """int64: the numbers of some names; unknown ones get the next."""
+        return np.array([self.setdefault(name, len(self)) for name in names], dtype=np.int64)
+
+
+class scratch_beside:  # noqa: N801 (a context manager, used like a function)
     """A folder that takes the place of ``folder`` when all of it is written."""
 
     def __init__(self, folder: Path) -> None:

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+from data_modules.sources.files import discovered_tasks
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from data_modules.benchmark import generate
-from data_modules.config import SourceConfig, TaskConfig
+from data_modules.config import TaskConfig
 from data_modules.faults import ConfigFault, Fault, UserFault
-from data_modules.reading import discovered_tasks
 from trainer.config.schema import Config
 from trainer.config.strict_merge import to_config
 
@@ -98,13 +98,10 @@ def prepare_root(config: Config) -> None:
                 Fault("data.benchmark", str(error), "data.root must hold this benchmark")
             ) from error
     if data.discover:
-        for name in discovered_tasks(data):
-            if name not in data.tasks:
-                has_eval = (Path(data.root) / "eval" / f"{name}.jsonl").is_file()
-                source = SourceConfig(
-                    f"train/{name}.jsonl", f"eval/{name}.jsonl" if has_eval else ""
-                )
-                data.tasks[name] = TaskConfig(source=source, tag=f"[{name}]")
+        used = {source.train for task in data.tasks.values() for source in task.sources.values()}
+        for name, source in discovered_tasks(data).items():
+            if name not in data.tasks and source.train not in used:
+                data.tasks[name] = TaskConfig(sources={"main": source}, tag=f"[{name}]")
 
 
 def shipped(path: str | None) -> str | None:

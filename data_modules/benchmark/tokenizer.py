@@ -7,9 +7,9 @@ The vocabulary is the same for every spec, so token ids never change with the da
 from __future__ import annotations
 
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from data_modules.benchmark import instructions
 from data_modules.benchmark.general import CONTENT_WORDS, GREETING
@@ -17,6 +17,9 @@ from data_modules.benchmark.machine import ADD, LOAD, RET
 from data_modules.benchmark.payload import CAPITALS, DIGITS, LETTERS, QUERY_MARK
 from data_modules.benchmark.spec import TASKS
 from data_modules.benchmark.tasks import CUES, constraint_of, tag_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 PAD, UNK, BOS, EOS = "<pad>", "<unk>", "<bos>", "<eos>"
 
@@ -88,6 +91,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     Decoding gives the encoded text with single spaces between symbols; special tokens may be
     skipped.
     """
+    # Takes seconds to import, which every worker process of the data module would wait for.
+    from transformers import PreTrainedTokenizerFast
+
     ids = {symbol: number for number, symbol in enumerate(vocabulary())}
     core = Tokenizer(models.WordLevel(ids, unk_token=UNK))
     core.normalizer = normalizers.Replace("\n", f" {SEPARATOR} ")

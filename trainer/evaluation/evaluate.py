@@ -12,7 +12,7 @@ import torch.distributed as dist
 from data_modules.collate import collate
 from data_modules.config import Metric
 from data_modules.phase_data_module import EvalRow, PhaseDataModule
-from data_modules.reading import count_rejects, reject_words
+from data_modules.rejects import count_rejects, reject_words
 from data_modules.samples import SampleStore
 from trainer.config.schema import EvaluationConfig
 from trainer.console import LOGGER

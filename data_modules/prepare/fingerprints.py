@@ -1,0 +1,110 @@
+"""What a cache entry's name must hold: everything that the rows, or the tokens, depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from data_modules.cleaning.forced import Forced
+from data_modules.config import BoundaryConfig, DataConfig, TaskConfig
+from data_modules.mixture import PromptConfig
+from data_modules.sources.digest import source_digest
+from data_modules.wording import wording_key
+
+# Parts of every key: raise one when the same inputs would give other rows, or other tokens.
+ROWS_VERSION = 1
+TOKENS_VERSION = 4
+
+
+def rows_fingerprint(data: DataConfig, tasks: Iterable[str], cache_dir: Path) -> str:
+    """sha256 of what the clean rows of ``tasks`` depend on, hex."""
+    tasks = list(tasks)
+    forced = Forced(data.cleaning)
+    cleaning = asdict(data.cleaning) | {"keep": sorted(forced.keep), "drop": sorted(forced.drop)}
+    del cleaning["max_drop_ratio"]  # stops a run, changes no row
+    return _sha256(
+        {
+            "version": ROWS_VERSION,
+            "train": source_digest(data, tasks, "train", cache_dir),
+            "eval": source_digest(data, _evaluated(data), "eval", cache_dir)
+            if data.cleaning.contamination
+            else None,
+            "cleaning": cleaning,
+            "tasks": {task: _row_settings(data.tasks[task]) for task in tasks},
+            # tag_leak looks for the texts of every task
+            "tags": {
+                task: [one.tag, one.constraint, one.tags, one.constraints]
+                for task, one in data.tasks.items()
+            }
+            if data.cleaning.tag_leak
+            else None,
+        }
+    )
+
+
+def _evaluated(data: DataConfig) -> list[str]:
+    return [task for task, settings in data.tasks.items() if settings.is_evaluated]
+
+
+def _row_settings(task: TaskConfig) -> dict[str, Any]:
+    return {
+        "unify": task.unify,
+        "code_language": task.code_language,
+        "forbidden": task.forbidden,
+        "answer_languages": task.answer_languages,
+        "translates": task.translates,
+    }
+
+
+def tokens_fingerprint(
+    rows: str,
+    data: DataConfig,
+    trained_tasks: tuple[str, ...],
+    boundary: BoundaryConfig,
+    prompts: PromptConfig,
+    phase: str,
+    seed: int,
+    tokenizer: Any,
+) -> str:
+    """sha256 of what the samples of one wording depend on, hex.
+
+    Args:
+        rows: fingerprint of the clean rows.
+    """
+    made = data.negatives.cross_task or data.negatives.swapped_instruction
+    return _sha256(
+        {
+            "version": TOKENS_VERSION,
+            "rows": rows,
+            "tokenizer": _tokenizer_digest(tokenizer),
+            "template": tokenizer.chat_template,
+            "special": [tokenizer.bos_token, tokenizer.eos_token],
+            "wording": wording_key(
+                {task: data.tasks[task] for task in data.tasks}, boundary, prompts, phase, seed
+            ),
+            "max_seq_len": data.max_seq_len,
+            "overlong": data.overlong,
+            "tasks": [sorted(data.tasks), trained_tasks],
+            "negatives": [asdict(data.negatives), seed if made else None],
+            "general": sorted(task for task in trained_tasks if data.tasks[task].general),
+        }
+    )
+
+
+def _tokenizer_digest(tokenizer: Any) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    text = backend.to_str() if backend else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _sha256(values: Mapping[str, Any]) -> str:
+    def plain(value: object) -> str:
+        assert isinstance(value, Enum), value
+        return str(value.value)
+
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=plain).encode()).hexdigest()

@@ -1,0 +1,47 @@
+"""Rows that are left out: kept with their reason, counted, and put in words."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+
+from data_modules.records import Record, Reject
+
+# task -> rule -> rows
+RejectCounts = dict[str, dict[str, int]]
+
+
+def reject_line(reject: Reject) -> str:
+    """One line of a rejects file."""
+    return json.dumps(asdict(reject), ensure_ascii=False) + "\n"
+
+
+def record_text(record: Record) -> str:
+    """A record as the text that a rejects file keeps."""
+    turns = [asdict(message) for message in record.messages]
+    return json.dumps({"messages": turns}, ensure_ascii=False)
+
+
+def count_rejects(rejects: Iterable[Reject]) -> RejectCounts:
+    """Rejects by task and rule."""
+    return add_counts({one.task: {one.rule: 1}} for one in rejects)
+
+
+def add_counts(counts: Iterable[Mapping[str, Mapping[str, int]]]) -> RejectCounts:
+    """The sum of several counts; tasks without any are left out."""
+    total: dict[str, Counter[str]] = {}
+    for one in counts:
+        for task, rules in one.items():
+            total.setdefault(task, Counter()).update(rules)
+    return {task: dict(rules) for task, rules in total.items() if rules.total()}
+
+
+def reject_words(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """``qa 3 (2 overlong, 1 empty_answer), ...``"""
+    return ", ".join(
+        f"{task} {sum(rules.values())} "
+        f"({', '.join(f'{count} {rule}' for rule, count in sorted(rules.items()))})"
+        for task, rules in sorted(counts.items())
+    )

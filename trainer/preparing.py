@@ -1,0 +1,107 @@
+"""What ``launch/prepare.py`` does: prepare all rows, report on them, show some as the model sees them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from data_modules.phase_data_module import PhaseDataModule
+from data_modules.prepare.pool import Progress as Report
+from data_modules.report import print_preview, print_report, render_page
+from data_modules.report.collect import prepare_report
+from data_modules.report.preview import pieces_of
+from data_modules.seeding import generator
+from trainer.config.schema import Config
+from trainer.config.validate import validate
+from trainer.console import make_console, quieten_libraries
+from trainer.train import make_data
+from trainer.run_directory import write_json, write_text
+
+_PREVIEW_ROWS = 1  # of every task and phase
+
+
+def prepare(config: Config) -> dict[str, object]:
+    """Read, clean, tokenise; print the report and leave it in ``<output_dir>/data``.
+
+    Raises:
+        UserFault: whatever would stop a run before training.
+    """
+    started = time.monotonic()
+    console = make_console()
+    data = _prepared(config, console)
+    report = prepare_report(data, time.monotonic() - started)
+    folder = Path(config.output_dir) / "data"
+    write_json(folder / "report.json", report)
+    write_text(folder / "report.html", render_page(report))
+    with (folder / "rejects.jsonl").open("wb") as out:
+        for path in data.rejects_files(next(iter(data.mixtures))):
+            with path.open("rb") as one:
+                shutil.copyfileobj(one, out)
+    print_report(console, report)
+    for name in ("report.html", "report.json", "rejects.jsonl"):
+        console.print(f"{name + ':':<16}{folder / name}", soft_wrap=True)
+    return report
+
+
+def preview(config: Config) -> None:
+    """Print samples of every task and phase as the model will see them."""
+    console = make_console()
+    data = _prepared(config, console)
+    data.load()
+    for phase, plan in data.plans.items():
+        for task in sorted(plan.use()):
+            rows = np.unique(plan.rows[plan.store.task_ids[plan.rows] == data.tasks.index(task)])
+            rng = generator(config.seed, "preview", phase, task)
+            for row in rng.permutation(rows)[:_PREVIEW_ROWS]:
+                ids, supervised = plan.store.tokens(int(row))
+                print_preview(
+                    console,
+                    [
+                        {
+                            "task": task,
+                            "phase": phase,
+                            "row_id": f"row {row}",
+                            "sign": int(plan.store.signs[row]),
+                            "pieces": pieces_of(data.tokenizer, ids, supervised),
+                        }
+                    ],
+                )
+
+
+def _prepared(config: Config, console: Console) -> PhaseDataModule:
+    validate(config, dp_world_size=1)
+    quieten_libraries()
+    data = make_data(config, config.init_from)
+    with _progress_bars(console) as progress:
+        data.prepare(progress)
+    return data
+
+
+@contextmanager
+def _progress_bars(console: Console) -> Iterator[Report]:
+    """One bar a stage on a terminal; a line at the end of each elsewhere."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    ) as bars:
+        tasks: dict[str, object] = {}
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)  # type: ignore[arg-type]
+            if not console.is_terminal and done == total:
+                console.print(f"{stage}: {total} done")
+
+        yield progress

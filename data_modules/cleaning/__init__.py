@@ -1,0 +1,36 @@
+"""Which rows are left out, and why: rules on single rows, duplicates, forced rows.
+
+``rules`` and ``quality`` see one record at a time and run in worker processes; ``duplicates`` compares
+all rows with each other and with the evaluation rows, in one process, on arrays that the workers made.
+"""
+
+from data_modules.cleaning.behaviours import behaviours_of
+from data_modules.cleaning.duplicates import (
+    Finding,
+    Findings,
+    compared_texts,
+    find_duplicates,
+    load_signatures,
+    save_signatures,
+    signatures,
+)
+from data_modules.cleaning.forced import Forced
+from data_modules.cleaning.language import language_of
+from data_modules.cleaning.quality import quality_of
+from data_modules.cleaning.rules import Rule, row_rules
+
+__all__ = [
+    "Finding",
+    "Findings",
+    "Forced",
+    "Rule",
+    "behaviours_of",
+    "compared_texts",
+    "find_duplicates",
+    "language_of",
+    "load_signatures",
+    "quality_of",
+    "row_rules",
+    "save_signatures",
+    "signatures",
+]

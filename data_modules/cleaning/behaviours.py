@@ -1,0 +1,161 @@
+"""What an answer looks like it is doing: code, a list, a question back, JSON, a refusal."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import warnings
+
+from data_modules.config import Behaviour
+
+#: A list marker at the start of a line; group 1 is a number, group 2 a circled one, group 3 a bullet.
+LIST_MARKER = (
+    r"(?:[(（]?(\d{1,2})(?:[)）]|[.．](?=[ \t]|[\u4e00-\u9fffA-Z\"“*])|、)[ \t]*"
+    r"|([①-⑳])[ \t]*|([-*+•·‣●▪][ \t]+|[•●▪‣][ \t]*))(?=\S)"
+)
+_LIST_LINE = re.compile(rf"^[ \t]*{LIST_MARKER}", re.M)
+
+# A line that opens like a statement. Prose may have one such line, hardly two.
+_CODE_LINE = re.compile(
+    "^[ \\t]*(?:"
+    + "|".join(
+        (
+            r"(?:async )?def \w+ *\(",
+            r"class \w+ *[:({]",
+            r"import [\w.]+(?: as \w+)? *;?$",
+            r"from [\w.]+ import ",
+            r"return [\w(\[{\"'-].*[\w)\]}\"';]$",
+            r"(?:for|while|if|elif)\b.*:$",
+            r"(?:else|try|finally):$",
+            r"except\b.*:$",
+            r"with .+:$",
+            r"print *\(.*\);?$",
+            r"#include *[<\"]",
+            r"(?:public|private|protected|static) \w+",
+            r"(?:const|let|var) \w+ *=",
+            r"(?:function|func|fn) \w* *\(",
+            r"(?:SELECT|INSERT INTO|UPDATE|CREATE TABLE|DELETE FROM) .+",
+            r"[A-Za-z_][\w.]*(?:\[[^\]]*\])? *[+*/-]?= *[^= ].*[\w)\]}\"';]$",
+            r"[\w.]+\(.*\) *;?$",
+            r"[{}] *;?$",
+        )
+    )
+    + ")",
+    re.M,
+)
+_DEFINITION = re.compile(
+    r"(?:async )?def \w+ *\(.*:|class \w+.*:$|#include *[<\"]|from [\w.]+ import \w"
+    r"|print *\(.*\)$|SELECT .+ FROM ",
+    re.M,
+)
+
+_EN_CANNOT = (
+    r"(?: can(?:['’]?t|not| not)| could(?:n['’]?t| not)| won['’]?t| will not"
+    r"|(?: am|['’]m) (?:not able|unable) to"
+    r"| do(?:n['’]t| not) (?:have the ability|feel comfortable)(?: to)?)"
+)
+_EN_HELP = (
+    r" (?:help (?:you )?(?:with|create|write)|assist|provide|fulfil|comply|generate|engage|discuss|offer"
+    r"|answer (?:that|this|your)|complete (?:that|this|your)|support (?:that|this)|respond to"
+    r"|give (?:you )?(?:any )?(?:medical|legal|financial|advice|information)|browse|access|create|write"
+    r"|do (?:that|this) for you|participate|process (?:that|this|your)|translate (?:that|this))"
+)
+_EN_SORRY = (
+    r"(?:unfortunately|apologies|i apologi[sz]e|(?:i['’]?m|i am)(?: very| so| really)? sorry|sorry)\b"
+    r"[^.!?\n]{0,25}[,.!]? ?"
+)
+_EN_AI = (
+    r"as an? (?:ai|artificial intelligence|(?:large )?language model)(?: language)?"
+    r"(?: model| assistant| chatbot)?\b,?"
+)
+_ZH_SORRY = r"(?:(?:非常|很|十分|实在)?(?:抱歉|对不起|遗憾)[，,。!！ ]*)?(?:但|但是)?"
+_ZH_CANNOT = (
+    r"(?:我|本人|我们)?(?:暂时|目前|现在)?(?:无法|不能|没法|没办法|不便|不可以|不会)"
+    r"(?:为您|为你|帮您|帮你|向您|向你|给您|给你|直接)?"
+)
+_ZH_HELP = r"(?:提供|协助|满足|生成|访问|回应|参与|帮助[您你]|讨论[这该此]|(?:回答|执行|处理|完成)[这该您你此])"
+_REFUSAL = re.compile(
+    "|".join(
+        (
+            rf"^\W*(?:{_EN_SORRY})?(?:(?:but|however),? )?i{_EN_CANNOT}{_EN_HELP}",
+            rf"(?:^|[.!?,\n] ?)(?:i['’]?m sorry,? (?:but )?)?{_EN_AI} [^.!?\n]{{0,60}}?"
+            r"(?:can['’]?t|cannot|unable|not able|do(?:n['’]t| not)|am not)\b",
+            r"^\W*(?:i['’]m|i am) just an ai\b",
+            rf"^\W*{_ZH_SORRY}{_ZH_CANNOT}{_ZH_HELP}",
+            r"(?:^|[。，！\n])(?:作为|我是|身为)(?:一个|一名|一款)?(?:AI|人工智能|大型?语言|语言模型)"
+            r"[^。！？\n]{0,25}?(?:无法|不能|没有|不会|不具备|不可以|没办法)",
+        )
+    ),
+    re.I,
+)
+#: Refusals open an answer; later in it, the same words are about something else.
+_REFUSAL_HEAD = 240
+_QUESTION_END = re.compile(r"[?？][\"”’'）)\]》」*_~ \s]*$")
+
+
+def is_refusal(text: str) -> bool:
+    """Whether a text declines, in English or Chinese, in its first sentences."""
+    return _REFUSAL.search(text[:_REFUSAL_HEAD]) is not None
+
+
+def is_json(text: str) -> bool:
+    """Whether all of a text is a JSON object or a JSON array of something."""
+    text = text.strip()
+    if text[:1] not in ("{", "[") or text[-1:] not in ("}", "]"):
+        return False
+    try:
+        return bool(json.loads(text))
+    except (ValueError, RecursionError):
+        return False
+
+
+def is_code(text: str) -> bool:
+    """Whether all of a text is code: Python that parses, or lines that mostly open like statements."""
+    if parses_as_python(text):
+        return True
+    lines = [line for line in text.split("\n") if line.strip()]
+    hits = len(_CODE_LINE.findall(text))
+    first = bool(lines) and _CODE_LINE.match(lines[0]) is not None
+    return first and hits >= 2 and 2 * hits >= len(lines)
+
+
+def parses_as_python(text: str) -> bool:
+    """Whether a text is Python that does something; a word or a sum by itself is not enough."""
+    if "(" not in text and "=" not in text and "import" not in text:
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            body = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return any(not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call) for node in body)
+
+
+def behaviours_of(text: str) -> set[Behaviour]:
+    """What an answer shows.
+
+    - ``code``: a fence, two lines or more that open like statements, or a single definition;
+    - ``list``: two lines or more that open with a list marker;
+    - ``question``: it ends with a question mark;
+    - ``json``: all of it, but for a fence around it, is a JSON object or array;
+    - ``refusal``: see :func:`is_refusal`.
+    """
+    found: set[Behaviour] = set()
+    text = text.strip()
+    fenced = "```" in text
+    body = text
+    if fenced and text.startswith("```") and text.endswith("```"):
+        body = text[:-3].partition("\n")[2]
+    if is_json(body):
+        found.add(Behaviour.json)
+    elif fenced or _DEFINITION.match(text) or len(_CODE_LINE.findall(text)) >= 2:
+        found.add(Behaviour.code)
+    if len(_LIST_LINE.findall(text)) >= 2:
+        found.add(Behaviour.list)
+    if _QUESTION_END.search(text[-40:]):
+        found.add(Behaviour.question)
+    if is_refusal(text):
+        found.add(Behaviour.refusal)
+    return found

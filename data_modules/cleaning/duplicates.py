@@ -1,0 +1,495 @@
+"""Rows that repeat an earlier row, and training rows that are also evaluation rows.
+
+Workers make :func:`signatures` of their part; :func:`find_duplicates` then compares all parts in one
+process. Equal rows have equal 64-bit keys. Similar rows are found by MinHash and locality-sensitive
+hashing, and then verified on their texts: *prompt and answer* must each be similar. Rows that share a
+long passage and ask different things about it are not duplicates.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data_modules.cleaning.shingles import (
+    NUM_PERM,
+    jaccard,
+    minhashes,
+    normalised,
+    shingle_set,
+)
+from data_modules.config import CleaningConfig
+from data_modules.records import Record
+from data_modules.samples import key_of
+
+EXACT, NEAR, CONTAMINATION = "exact_duplicate", "near_duplicate", "contamination"
+_RULES = (EXACT, NEAR, CONTAMINATION)
+
+#: First and last line of two like prompts must be at least this alike themselves: in a prompt of a
+#: long passage and a question, only that line says what is asked.
+LINE_SIMILARITY = 0.6
+#: Rows of one bucket that a row is compared with at most.
+MOST_COMPARED = 256
+#: Estimates from 32 MinHash values have a standard error of 0.09 at most.
+_MARGIN = 0.25
+_BLOCK = 1 << 16
+
+Part = Mapping[str, np.ndarray]
+Texts = Callable[[int], tuple[str, str]]
+
+
+class Finding(NamedTuple):
+    """One row that is left out.
+
+    Attributes:
+        row: its index, over all parts in order.
+        rule: ``exact_duplicate``, ``near_duplicate`` or ``contamination``.
+        other: index of the row that stays; for contamination, of the evaluation row.
+    """
+
+    row: int
+    rule: str
+    reason: str
+    other: int
+
+
+@dataclass(frozen=True)
+class Findings:
+    """F findings as arrays, sorted by row, no row twice; iterates as :class:`Finding`.
+
+    Attributes:
+        rows, others: int64 [F].
+        rules: uint8 [F], index into the three rules.
+        similarity: float32 [F], smaller Jaccard similarity of prompt and answer; 1 where equal.
+    """
+
+    rows: np.ndarray
+    others: np.ndarray
+    rules: np.ndarray
+    similarity: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Finding]:
+        columns = (self.rows, self.others, self.rules, self.similarity)
+        for row, other, rule, alike in zip(*columns, strict=True):
+            name = _RULES[rule]
+            yield Finding(int(row), name, _reason(name, float(alike)), int(other))
+
+
+def _reason(rule: str, alike: float) -> str:
+    if rule == EXACT:
+        return "the same as an earlier row up to case and white space"
+    if rule == NEAR:
+        return f"prompt and answer are at least {alike:.0%} those of an earlier row"
+    if alike == 1:
+        return "the prompt is that of an evaluation row up to case and white space"
+    return f"{alike:.0%} of the prompt is that of an evaluation row"
+
+
+def compared_texts(record: Record) -> tuple[str, str]:
+    """Prompt and answer of a record as duplicates are judged by; what ``texts_of`` is to return.
+
+    A wrong answer beside the right one counts as part of the answer; a system turn is no part of what
+    is asked.
+    """
+    turns = [message for message in record.messages[:-1] if message.role != "system"]
+    prompt = "\n".join(message.content for message in turns)
+    if record.rejected is not None:
+        return prompt, f"{record.answer}\n{record.rejected}"
+    return prompt, record.answer
+
+
+def signatures(records: Sequence[Record], near: bool) -> dict[str, np.ndarray]:
+    """What :func:`find_duplicates` has to know of one part's n rows.
+
+    Args:
+        near: also make MinHash signatures, for near duplicates.
+
+    Returns:
+        ``content_keys`` and ``prompt_keys`` uint64 [n], ``negative`` bool [n], and with ``near``
+        ``prompt_hashes`` and ``answer_hashes`` uint32 [NUM_PERM, n].
+    """
+    texts = [tuple(map(normalised, compared_texts(record))) for record in records]
+    content = [
+        key_of(prompt, answer, *_kind(record))
+        for (prompt, answer), record in zip(texts, records, strict=True)
+    ]
+    arrays = {
+        "content_keys": np.array(content, np.uint64),
+        "prompt_keys": np.array([key_of(prompt) for prompt, _ in texts], np.uint64),
+        "negative": np.array([record.negative for record in records], bool),
+    }
+    if near:
+        # rows of one band lie together: a band is read without the others
+        arrays["prompt_hashes"] = np.ascontiguousarray(minhashes([p for p, _ in texts]).T)
+        arrays["answer_hashes"] = np.ascontiguousarray(minhashes([a for _, a in texts]).T)
+    return arrays
+
+
+def _kind(record: Record) -> tuple[str, ...]:
+    """Further texts that tell equal rows apart: sign, system turns, whether there is a wrong answer."""
+    system = [message.content for message in record.messages if message.role == "system"]
+    return ("-" if record.negative else "+", "" if record.rejected is None else "r", *system)
+
+
+def save_signatures(folder: Path, arrays: Part) -> None:
+    """Write one part's arrays as ``.npy`` files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+
+
+class _Saved(Mapping[str, np.ndarray]):
+    """Arrays that are mapped into memory only while they are used."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        path = self.folder / f"{name}.npy"
+        if not path.exists():
+            raise KeyError(name)
+        # an empty array cannot be mapped
+        array = np.load(path) if path.stat().st_size <= 256 else np.load(path, mmap_mode="r")
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return (path.stem for path in sorted(self.folder.glob("*.npy")))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def load_signatures(folder: Path) -> Part:
+    """One saved part; its arrays are mapped into memory anew at every access and dropped after it."""
+    return _Saved(folder)
+
+
+def find_duplicates(
+    task_ids: np.ndarray,
+    parts: Sequence[Part],
+    cleaning: CleaningConfig,
+    texts_of: Texts,
+    eval_parts: Sequence[Part] = (),
+    eval_texts_of: Texts | None = None,
+) -> Findings:
+    """Rows to leave out, by the rules that ``cleaning`` switches on. The first row of equal ones stays.
+
+    Args:
+        task_ids: int [N], task of every row; rows of different tasks are compared only with
+            ``cleaning.across_tasks``.
+        parts: signatures of the rows, in their order, N rows in all; with hashes where
+            ``cleaning.near_duplicates`` is set.
+        texts_of: :func:`compared_texts` of the row with an index; asked for candidates only.
+        eval_parts, eval_texts_of: the same for evaluation rows of all tasks; needed for contamination.
+    """
+    rows = _Rows(parts, texts_of)
+    assert len(task_ids) == rows.count, "one task per row"
+    out = np.zeros(rows.count, bool)
+    found: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def add(rule: str, where: np.ndarray, others: np.ndarray, alike: np.ndarray) -> None:
+        out[where] = True
+        found.append((_RULES.index(rule), where, others, alike))
+
+    threshold = cleaning.near_duplicates
+    if cleaning.contamination and eval_parts:
+        evaluation = _Rows(eval_parts, eval_texts_of or _no_texts)
+        where, others = _equal_prompts(rows, evaluation)
+        add(CONTAMINATION, where, others, np.ones(len(where), np.float32))
+        if threshold is not None:
+            add(CONTAMINATION, *_similar_prompts(rows, evaluation, out, threshold))
+    groups = None if cleaning.across_tasks else np.asarray(task_ids)
+    if cleaning.exact_duplicates:
+        where, others = _equal_rows(rows, groups, out)
+        add(EXACT, where, others, np.ones(len(where), np.float32))
+    if threshold is not None:
+        add(NEAR, *_similar_rows(rows, groups, out, threshold))
+    if not found:
+        found.append((0, np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)))
+    where = np.concatenate([part[1] for part in found])
+    order = np.argsort(where, kind="stable")
+    rules = np.concatenate([np.full(len(part[1]), part[0], np.uint8) for part in found])
+    return Findings(
+        rows=where[order],
+        others=np.concatenate([part[2] for part in found])[order],
+        rules=rules[order],
+        similarity=np.concatenate([part[3] for part in found])[order],
+    )
+
+
+def _no_texts(row: int) -> tuple[str, str]:
+    raise AssertionError(f"no way to the texts of evaluation row {row}")
+
+
+class _Rows:
+    """All parts as one table."""
+
+    def __init__(self, parts: Sequence[Part], texts_of: Texts) -> None:
+        self.parts = parts
+        lengths = [len(part["content_keys"]) for part in parts]
+        self.offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        self.count = int(self.offsets[-1])
+        self.texts_of = texts_of
+        # the rows of a bucket are compared with each other, so some texts are asked for again soon
+        self.shingles_of = lru_cache(maxsize=4096)(self._shingles_of)
+
+    def _spans(self) -> Iterator[tuple[Part, int, int]]:
+        for part, (start, end) in zip(self.parts, pairwise(self.offsets.tolist()), strict=True):
+            yield part, start, end
+
+    def column(self, name: str) -> np.ndarray:
+        """One value per row, as an array of its own."""
+        first = self.parts[0][name]
+        values = np.empty(self.count, first.dtype)
+        for part, start, end in self._spans():
+            values[start:end] = part[name]
+        return values
+
+    def band(self, names: Sequence[str], span: slice, groups: np.ndarray | None) -> np.ndarray:
+        """uint64 [N]: hashes of some MinHash values of every row, its sign and its group."""
+        keys = np.zeros(self.count, np.uint64) if groups is None else groups.astype(np.uint64)
+        for part, start, end in self._spans():
+            view = keys[start:end]
+            for name in names:
+                array = part[name]
+                for values in array[span]:
+                    _mix(view, values)
+                _forget(array)
+        return keys
+
+    def hashes(self, rows: np.ndarray) -> np.ndarray:
+        """uint32 [rows, 2 NUM_PERM]: MinHash values of prompt and answer; ``rows`` ascend."""
+        values = np.empty((len(rows), 2 * NUM_PERM), np.uint32)
+        bounds = np.searchsorted(rows, self.offsets)
+        for number, (start, end) in enumerate(pairwise(bounds.tolist())):
+            if start == end:
+                continue
+            local = rows[start:end] - self.offsets[number]
+            for half, name in enumerate(("prompt_hashes", "answer_hashes")):
+                array = self.parts[number][name]
+                values[start:end, half * NUM_PERM : (half + 1) * NUM_PERM] = array[:, local].T
+                _forget(array)
+        return values
+
+    def _shingles_of(self, row: int) -> tuple[np.ndarray, ...]:
+        """Shingles of the prompt, its first line, its last line and the answer."""
+        prompt, answer = self.texts_of(row)
+        lines = prompt.strip().split("\n")
+        return tuple(map(shingle_set, (prompt, lines[0], lines[-1], answer)))
+
+
+def _mix(keys: np.ndarray, values: np.ndarray) -> None:
+    """Fold one value per key into keys, in place."""
+    keys ^= values
+    keys *= np.uint64(0x9E3779B97F4A7C15)
+    keys ^= keys >> np.uint64(31)
+
+
+def _forget(array: np.ndarray) -> None:
+    """Give back the pages of a mapped array, which else count as this process's memory."""
+    mapped = getattr(array, "_mmap", None)
+    if isinstance(mapped, mmap.mmap):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _runs(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows sorted by key, ascending within equal keys; start and end of every run of two or more."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    new = np.empty(len(keys) + 1, bool)
+    new[0] = new[-1] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:-1])
+    edges = np.flatnonzero(new)
+    starts, ends = edges[:-1], edges[1:]
+    several = ends - starts > 1
+    return order, starts[several], ends[several]
+
+
+def _equal_rows(
+    rows: _Rows, groups: np.ndarray | None, out: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows with the content key of an earlier row that stays, and that row."""
+    keys = rows.column("content_keys")
+    if groups is not None:
+        _mix(keys, groups.astype(np.uint64))
+    kept = np.flatnonzero(~out)
+    if len(kept) < len(keys):
+        keys = keys[kept]
+    order, starts, ends = _runs(keys)
+    sizes = ends - starts
+    first = np.repeat(order[starts], sizes - 1)
+    # every place of the runs but their first
+    later = np.repeat(starts + 1 - np.concatenate([[0], np.cumsum(sizes - 1)[:-1]]), sizes - 1)
+    later = order[later + np.arange(len(later))] if len(later) else later
+    return kept[later], kept[first]
+
+
+def _equal_prompts(rows: _Rows, evaluation: _Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Rows with the prompt key of an evaluation row, and the first such row."""
+    known, first = np.unique(evaluation.column("prompt_keys"), return_index=True)
+    keys = rows.column("prompt_keys")
+    if not len(known):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    place = np.searchsorted(known, keys)
+    place[place == len(known)] = 0
+    where = np.flatnonzero(known[place] == keys)
+    return where, first[place[where]].astype(np.int64)
+
+
+def bands_of(threshold: float, values: int) -> list[slice]:
+    """The widest bands that overlook at most 1 % of the pairs that are just similar enough.
+
+    Args:
+        threshold: Jaccard similarity.
+        values: MinHash values per place of a band: 1, or 2 where prompt and answer must both agree.
+    """
+    for width in range(NUM_PERM // 2, 0, -1):
+        count = NUM_PERM // width
+        if (1 - threshold ** (values * width)) ** count <= 0.01:
+            break
+    return [slice(start, start + width) for start in range(0, count * width, width)]
+
+
+def _like_prompts(
+    one: tuple[np.ndarray, ...], other: tuple[np.ndarray, ...], threshold: float
+) -> float:
+    """Similarity of two prompts; 0 where too small, or where first or last lines ask other things."""
+    alike = jaccard(one[0], other[0])
+    if alike < threshold:
+        return 0.0
+    lines = min(jaccard(one[1], other[1]), jaccard(one[2], other[2]))
+    return alike if lines >= LINE_SIMILARITY else 0.0
+
+
+def _similar_prompts(
+    rows: _Rows, evaluation: _Rows, out: np.ndarray, threshold: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows with nearly an evaluation row's prompt, that row, and the similarity."""
+    best: dict[int, tuple[float, int]] = {}
+    seen: set[tuple[int, int]] = set()
+    for span in bands_of(threshold, values=1):
+        known = evaluation.band(["prompt_hashes"], span, None)
+        order = np.argsort(known, kind="stable")
+        ordered = known[order]
+        keys = rows.band(["prompt_hashes"], span, None)
+        first = np.searchsorted(ordered, keys, "left")
+        last = np.searchsorted(ordered, keys, "right")
+        candidates = np.flatnonzero((last > first) & ~out)
+        for start in range(0, len(candidates), _BLOCK):
+            block = candidates[start : start + _BLOCK]
+            hashes = rows.hashes(block)[:, :NUM_PERM]
+            for row, own in zip(block.tolist(), hashes, strict=True):
+                others = np.sort(order[first[row] : last[row]][:MOST_COMPARED])
+                theirs = evaluation.hashes(others)[:, :NUM_PERM]
+                close = others[(theirs == own).mean(1) >= threshold - _MARGIN]
+                for other in close.tolist():
+                    if (row, other) in seen:
+                        continue
+                    seen.add((row, other))
+                    alike = _like_prompts(
+                        rows.shingles_of(row), evaluation.shingles_of(other), threshold
+                    )
+                    if alike > best.get(row, (0.0, 0))[0]:
+                        best[row] = (alike, other)
+    where = np.array(sorted(best), np.int64)
+    others = np.array([best[row][1] for row in where.tolist()], np.int64)
+    return where, others, np.array([best[row][0] for row in where.tolist()], np.float32)
+
+
+def _similar_rows(
+    rows: _Rows, groups: np.ndarray | None, out: np.ndarray, threshold: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows like an earlier row that stays, that row, and the smaller similarity."""
+    pairs: dict[tuple[int, int], float] = {}
+    # a wrong answer is like a right one on purpose
+    signs = rows.column("negative").astype(np.uint64)
+    signed = signs if groups is None else signs + 2 * groups.astype(np.uint64)
+    del signs
+    kept = np.flatnonzero(~out)
+    bands = bands_of(threshold, values=2)
+    for number, span in enumerate(bands):
+        keys = rows.band(["prompt_hashes", "answer_hashes"], span, signed)[kept]
+        order, starts, ends = _runs(keys)
+        for members in _buckets(rows, kept, order, starts, ends, bands[number - 1]):
+            _compare(rows, members, threshold, pairs)
+    # In the order of rows: who is like a row that goes itself may stay.
+    gone: dict[int, tuple[int, float]] = {}
+    for later, earlier in sorted(pairs):
+        alike = pairs[later, earlier]
+        if alike and later not in gone and earlier not in gone:
+            gone[later] = (earlier, alike)
+    where = np.array(sorted(gone), np.int64)
+    others = np.array([gone[row][0] for row in where.tolist()], np.int64)
+    return where, others, np.array([gone[row][1] for row in where.tolist()], np.float32)
+
+
+def _buckets(
+    rows: _Rows,
+    kept: np.ndarray,
+    order: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    other_band: slice,
+) -> Iterator[np.ndarray]:
+    """Rows that may be alike, ascending; a bucket that is too large is parted by one band more."""
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        members = kept[order[start:end]]
+        if len(members) <= MOST_COMPARED:
+            yield members
+            continue
+        for block in range(0, len(members), _BLOCK):
+            some = members[block : block + _BLOCK]
+            values = rows.hashes(some)
+            keys = np.zeros(len(some), np.uint64)
+            for place in range(other_band.start, other_band.stop):
+                _mix(keys, values[:, place])
+                _mix(keys, values[:, NUM_PERM + place])
+            inner, inner_starts, inner_ends = _runs(keys)
+            for left, right in zip(inner_starts.tolist(), inner_ends.tolist(), strict=True):
+                yield some[inner[left:right]]
+
+
+def _compare(
+    rows: _Rows, members: np.ndarray, threshold: float, pairs: dict[tuple[int, int], float]
+) -> None:
+    """Verify every row against the last :data:`MOST_COMPARED` earlier ones that are like none before."""
+    for start in range(0, len(members), _BLOCK):
+        block = members[start : start + _BLOCK]
+        hashes = rows.hashes(block)
+        heads = np.empty(MOST_COMPARED, np.int64)  # places in the block
+        count = 0
+        for place, row in enumerate(block.tolist()):
+            used = heads[: min(count, MOST_COMPARED)]
+            same = hashes[used] == hashes[place]
+            alike = np.minimum(same[:, :NUM_PERM].mean(1), same[:, NUM_PERM:].mean(1))
+            close = np.flatnonzero(alike >= threshold - _MARGIN)
+            matched = False
+            for head in used[close[np.argsort(-alike[close], kind="stable")]].tolist():
+                pair = (row, int(block[head]))
+                if pair not in pairs:
+                    pairs[pair] = _likeness(rows, *pair, threshold)
+                if pairs[pair]:
+                    matched = True
+                    break
+            if not matched:
+                heads[count % MOST_COMPARED] = place
+                count += 1
+
+
+def _likeness(rows: _Rows, row: int, other: int, threshold: float) -> float:
+    """Smaller similarity of prompts and of answers; 0 where one is too small."""
+    one, two = rows.shingles_of(row), rows.shingles_of(other)
+    answers = jaccard(one[3], two[3])
+    if answers < threshold:
+        return 0.0
+    return min(answers, _like_prompts(one, two, threshold))

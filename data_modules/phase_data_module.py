@@ -13,12 +13,13 @@ import numpy as np
 from data_modules.chat import ChatFormat
 from data_modules.collate import Batch, collate
 from data_modules.config import BoundaryConfig, DataConfig
-from data_modules.evaluation_rows import EvalRow, read_eval_records, read_eval_rows
+from data_modules.evaluation_rows import EvalRow, read_eval_rows
 from data_modules.mixture import MixtureConfig
 from data_modules.packing import lay_out
 from data_modules.plan import PhasePlan, Roles, plan_phase
 from data_modules.prepare.clean_rows import Cleaned, clean_rows
 from data_modules.prepare.clean_unit import REJECTS_FILE
+from data_modules.prepare.evaluation_records import read_eval_records
 from data_modules.prepare.fingerprints import tokens_fingerprint
 from data_modules.prepare.pool import Progress, silent
 from data_modules.prepare.tokenise import read_stats, tokenise

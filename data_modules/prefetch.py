@@ -11,9 +11,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def prefetched(
-    make: Callable[[int], T], count: int, ahead: int = 2
-) -> Iterator[tuple[T, float]]:
+def prefetched(make: Callable[[int], T], count: int, ahead: int = 2) -> Iterator[tuple[T, float]]:
     """``make(0)`` .. ``make(count - 1)`` in order, each with the seconds that were waited for it.
 
     ``ahead`` items are made beforehand, one at a time. An exception of ``make`` is raised where its

@@ -6,8 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from itertools import islice
 
+from data_modules.faults import Fault
 from data_modules.records import Record, Reject
+
+_SHOWN = 5
 
 # task -> rule -> rows
 RejectCounts = dict[str, dict[str, int]]
@@ -45,3 +49,15 @@ def reject_words(counts: Mapping[str, Mapping[str, int]]) -> str:
         f"({', '.join(f'{count} {rule}' for rule, count in sorted(rules.items()))})"
         for task, rules in sorted(counts.items())
     )
+
+
+def too_many(rejects: Iterable[Reject], bad: int, rows: int, allowed: float) -> list[Fault]:
+    """Faults that show the first few of ``bad`` unreadable rows of a file."""
+    rule = f"{bad} of {rows} rows are unusable and data.max_reject_ratio is {allowed:g}"
+    remedy = "Mend the rows, or raise data.max_reject_ratio to leave them out."
+    shown = list(islice(rejects, _SHOWN + 1))
+    faults = [Fault(one.origin, one.reason, rule, remedy) for one in shown[:_SHOWN]]
+    if len(shown) > _SHOWN:
+        rest = f"{bad - _SHOWN} more unusable rows"
+        faults.append(Fault(shown[_SHOWN].origin, f"and {rest} from here on", rule, remedy))
+    return faults

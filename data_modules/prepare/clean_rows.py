@@ -8,7 +8,6 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +20,15 @@ from data_modules.prepare.clean_unit import (
     CleanJob,
     UnitStats,
     clean_unit,
-    reject_line,
 )
+from data_modules.prepare.compare import compare_rows
 from data_modules.prepare.fingerprints import rows_fingerprint
 from data_modules.prepare.pool import Progress, run_jobs, silent, workers_for
 from data_modules.records import Reject
+from data_modules.rejects import RejectCounts, add_counts, reject_line, too_many
 from data_modules.samples import scratch_beside
 from data_modules.sources.units import units_of
 
-_SHOWN = 5
 _COMPARED = "compared"
 _COMPLETE = "complete.json"
 
@@ -133,13 +132,13 @@ def join_files(files: Iterable[Path], target: Path) -> None:
 def _compare(data: DataConfig, parts: Sequence[Part], folder: Path) -> None:
     """Find duplicates and contamination; leave ``keep.npy``, ``counts.json`` and their rejects."""
     keep = np.ones(sum(part.rows for part in parts), dtype=bool)
-    counts: dict[str, dict[str, int]] = {}
+    counts: dict[str, Counter[str]] = {}
     with scratch_beside(folder) as scratch:
         with (scratch / REJECTS_FILE).open("w", encoding="utf-8") as file:
-            for reject in _found(data, parts, keep):
+            for row, reject in compare_rows(data, folder.parent, parts):
+                keep[row] = False
                 file.write(reject_line(reject))
-                rules = counts.setdefault(reject.task, {})
-                rules[reject.rule] = rules.get(reject.rule, 0) + 1
+                counts.setdefault(reject.task, Counter())[reject.rule] += 1
         np.save(scratch / "keep.npy", keep)
         (scratch / "counts.json").write_text(json.dumps(counts), encoding="utf-8")
 
@@ -188,15 +187,3 @@ def _unreadable(folder: Path, stats: UnitStats) -> Iterator[Reject]:
             reject = Reject(**json.loads(line))
             if reject.rule in stats.unreadable:
                 yield reject
-
-
-def too_many(rejects: Iterable[Reject], bad: int, rows: int, allowed: float) -> list[Fault]:
-    """Faults that show the first few of ``bad`` unreadable rows of a file."""
-    rule = f"{bad} of {rows} rows are unusable and data.max_reject_ratio is {allowed:g}"
-    remedy = "Mend the rows, or raise data.max_reject_ratio to leave them out."
-    shown = list(islice(rejects, _SHOWN + 1))
-    faults = [Fault(one.origin, one.reason, rule, remedy) for one in shown[:_SHOWN]]
-    if len(shown) > _SHOWN:
-        rest = f"{bad - _SHOWN} more unusable rows"
-        faults.append(Fault(shown[_SHOWN].origin, f"and {rest} from here on", rule, remedy))
-    return faults

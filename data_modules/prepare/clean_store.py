@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -78,11 +78,8 @@ class Part:
         column = _table(self.folder).column("negative")
         return np.asarray(column.to_numpy(), dtype=bool)
 
-    def array(self, name: str) -> np.ndarray:
-        """One of the arrays that a worker left beside the rows, memory-mapped."""
-        return np.load(self.folder / f"{name}.npy", mmap_mode="r")
 
-
+@lru_cache(maxsize=256)
 def _table(folder: Path) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(folder / _FILE))).read_all()
 

@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
-from data_modules.cleaning.duplicates import signatures
+from data_modules.cleaning.duplicates import save_signatures, signatures
 from data_modules.cleaning.forced import Forced
 from data_modules.cleaning.language import language_of
 from data_modules.cleaning.quality import quality_of
@@ -154,7 +152,6 @@ class _Cleaner:
         part = self.folder / f"part_{self.parts:03d}"
         write_part(part, self.job.unit.task, self.rows)
         near = self.job.cleaning.near_duplicates is not None
-        for name, values in signatures(self.rows, near).items():
-            np.save(part / f"{name}.npy", values)
+        save_signatures(part, signatures(self.rows, near))
         self.rows, self.chars = [], 0
         self.parts += 1

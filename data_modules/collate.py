@@ -18,7 +18,8 @@ class Batch:
 
     Attributes:
         input_ids, labels, position_ids: int64 [b, T]; labels are IGNORE_INDEX where unsupervised.
-        loss_weights: float32 [b, T], weight of the token *at* that position in the step's loss.
+        loss_weights: float32 [b, T], weight of the token *at* that position in the step's loss; the
+            sign bit is set where the token is a negative's.
         task_ids: int64 [b, T].
         cu_seqlens: int32 [samples + 1], where packed samples begin; None if not packed.
         tokens: real (not padding) positions.
@@ -47,7 +48,8 @@ def collate(
 
     Args:
         rows: int64 [n], n >= 1, indices into ``store``.
-        row_weights: float64 [n], weight of each supervised token of the row.
+        row_weights: float64 [n], weight of each supervised token of the row; the sign bit is set
+            for negatives.
     """
     samples = [store.tokens(int(row)) for row in rows]
     lengths = [len(ids) for ids, _ in samples]

@@ -30,6 +30,8 @@ class Record:
         rejected: a wrong answer to the same request, beside the right one.
         quality: the row's own score in [0, 1], if it has one.
         language: of the request; see ``data_modules.cleaning.language``. Empty until cleaned.
+        contrast: what a negative's answer is compared with, where that is known: the right answer to
+            the same request, or one in the right manner. A beginning that both share is not wrong.
     """
 
     task: str
@@ -43,6 +45,7 @@ class Record:
     rejected: str | None = None
     quality: float | None = None
     language: str = ""
+    contrast: str | None = None
 
     @property
     def answer(self) -> str:

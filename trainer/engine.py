@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -15,15 +15,33 @@ from torch import nn
 from data_modules.collate import Batch
 from trainer.config.schema import Config, OptimizerConfig
 from trainer.deepspeed_config import deepspeed_config
-from trainer.loss import MultiTaskLM
+from trainer.loss import NLL, MultiTaskLM
+
+
+class StepFigures(NamedTuple):
+    """What one optimizer step did, summed over all ranks.
+
+    Attributes:
+        nll: nll sum of each task's positive tokens.
+        negative_p: sum over each task's negative tokens of their probability.
+        negative_tokens: negative tokens of each task.
+        loss: the weighted loss.
+        grad_norm: norm of the whole gradient before clipping.
+    """
+
+    nll: list[float]
+    negative_p: list[float]
+    negative_tokens: list[float]
+    loss: float
+    grad_norm: float
 
 
 @dataclass(frozen=True)
 class StepSums:
-    """What one optimizer step leaves on the device, summed over all ranks.
+    """What one optimizer step leaves on the device; see :class:`StepFigures`.
 
     Attributes:
-        values: float64 [tasks + 1]: nll sums per task, and the weighted loss.
+        values: float64 [3 * tasks + 1]: the three sums per task, then the weighted loss.
         work: the running all-reduce; wait for it before reading.
         grad_norm: norm of the whole gradient before clipping.
     """
@@ -32,12 +50,14 @@ class StepSums:
     work: Any
     grad_norm: Any
 
-    def read(self) -> tuple[list[float], float, float]:
-        """(nll sum per task, loss, gradient norm); waits for the device."""
+    def read(self) -> StepFigures:
+        """Wait for the device."""
         if self.work is not None:
             self.work.wait()
-        *nll, loss = self.values.tolist()
-        return nll, loss, float(self.grad_norm)
+        *per_task, loss = self.values.tolist()
+        tasks = len(per_task) // 3
+        nll, p, tokens = (per_task[i * tasks : (i + 1) * tasks] for i in range(3))
+        return StepFigures(nll, p, tokens, loss, float(self.grad_norm))
 
 
 class ZeroEngine:
@@ -78,10 +98,10 @@ class ZeroEngine:
     def train_step(self, batches: list[Batch], lr: float) -> StepSums:
         """Forward and backward of every micro-batch, then one optimizer step at ``lr``."""
         self.engine.train()
-        sums = torch.zeros(self.tasks + 1, dtype=torch.float64, device=self.device)
+        sums = torch.zeros(3 * self.tasks + 1, dtype=torch.float64, device=self.device)
         for batch in batches:
-            loss, task_nll = self._forward(batch)
-            sums[:-1] += task_nll
+            loss, task_sums = self._forward(batch)
+            sums[:-1] += task_sums.flatten()
             sums[-1] += loss.detach()
             # The engine averages gradients over ranks; the loss is a sum over them.
             self.engine.backward(loss * self.world_size)
@@ -109,7 +129,7 @@ class ZeroEngine:
     def nll(self, batch: Batch) -> torch.Tensor:
         """Evaluation: nll sum of each task, float64 [tasks], this rank's batch only."""
         self.engine.eval()
-        return self._forward(batch)[1]
+        return self._forward(batch)[1][NLL]
 
     def _grad_norm(self) -> Any:
         norm = self._stage0_norm if self._clips_itself else self.engine.get_global_grad_norm()

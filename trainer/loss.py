@@ -1,7 +1,15 @@
-"""Weighted cross-entropy of the supervised positions, in chunks, with per-task sums from one pass.
+"""Weighted loss of the supervised positions, in chunks, with per-task sums from one pass.
 
 Only supervised positions reach the output projection, ``CHUNK_BYTES`` of logits at a time, and the
 gradients are formed in the forward pass: a [tokens, vocabulary] tensor never exists.
+
+A token's weight w says by its sign bit what it is for (-0.0 is still a negative):
+
+- positive: ``w * -log p``, cross-entropy;
+- negative: ``|w| * -log(1 - p)``, unlikelihood (arXiv 1908.04319), with p clamped to
+  ``1 - MIN_REST`` in the value. The gradient is that of the unclamped loss: with q = 1 - p it is
+  ``p`` at the token's own logit and ``-p * p_k / q`` at every other k. It never exceeds |w|, so it
+  needs no clamp, and a model that is sure of a wrong token is still pushed down by it.
 """
 
 from __future__ import annotations
@@ -15,10 +23,19 @@ from torch import nn
 from data_modules.collate import IGNORE_INDEX
 
 CHUNK_BYTES = 64 * 1024 * 1024  # fp32 logits held at once
+MIN_REST = 1e-4  # least 1 - p in the value of unlikelihood
+_TINY = 1e-30  # keeps 0 / 0 out where the rest underflows
+
+# Rows of the per-task sums.
+NLL, NEGATIVE_P, NEGATIVE_TOKENS = range(3)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """``sum_t w_t * nll_t`` and per-task sums of the unweighted nll."""
+    """The weighted loss, and unweighted sums per task, float64 [3, tasks].
+
+    The sums are the nll of positives (``NLL``), p of negatives (``NEGATIVE_P``) and how many those are
+    (``NEGATIVE_TOKENS``).
+    """
 
     @staticmethod
     def forward(
@@ -35,7 +52,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         positions, vocabulary = hidden.shape[0], weight.shape[0]
         chunk = max(1, CHUNK_BYTES // (4 * vocabulary))
         total = hidden.new_zeros((), dtype=torch.float32)
-        task_nll = hidden.new_zeros(tasks, dtype=torch.float64)
+        sums = hidden.new_zeros(3, tasks, dtype=torch.float64)
         # needs_input_grad is True for parameters under no_grad, too: evaluation forms no gradients.
         need_hidden, need_weight, need_bias = (
             needed and differentiable for needed in ctx.needs_input_grad[:3]
@@ -49,16 +66,20 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             part = slice(start, start + chunk)
             rows = hidden[part]
             logits = F.linear(rows, weight, bias).float()
+            at, weights, ids = labels[part], token_weights[part], task_ids[part]
             # IGNORE_INDEX (the stand-in of an idle rank) gives 0
-            nll = F.cross_entropy(logits, labels[part], reduction="none", ignore_index=IGNORE_INDEX)
-            total += (nll * token_weights[part]).sum()
-            task_nll.index_add_(0, task_ids[part], nll.double())
+            nll = F.cross_entropy(logits, at, reduction="none", ignore_index=IGNORE_INDEX)
+            # Which tokens are negative is never asked by an index, whose size the host would wait for.
+            negative = torch.signbit(weights)
+            rest = -torch.expm1(-nll)  # 1 - p
+            unlikelihood = -rest.clamp_min(MIN_REST).log()
+            total += (torch.where(negative, unlikelihood, nll) * weights.abs()).sum()
+            sums[NLL].index_add_(0, ids, nll.double().masked_fill(negative, 0.0))
+            sums[NEGATIVE_P].index_add_(0, ids, torch.exp(-nll).double() * negative)
+            sums[NEGATIVE_TOKENS].index_add_(0, ids, negative.double())
             if not (need_hidden or need_weight or need_bias):
                 continue
-            # d nll / d logits = softmax - onehot
-            d_logits = torch.softmax(logits, dim=-1)
-            d_logits[torch.arange(len(rows), device=rows.device), labels[part].clamp_min(0)] -= 1.0
-            d_logits = (d_logits * token_weights[part, None]).to(weight.dtype)
+            d_logits = _d_logits(logits, at.clamp_min(0), weights, negative).to(weight.dtype)
             if d_hidden is not None:
                 d_hidden[part] = d_logits @ weight
             if d_weight is not None:
@@ -67,8 +88,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 d_bias += d_logits.float().sum(0)
         ctx.save_for_backward(d_hidden, d_weight, d_bias)
         ctx.dtypes = (weight.dtype, None if bias is None else bias.dtype)
-        ctx.mark_non_differentiable(task_nll)
-        return total, task_nll
+        ctx.mark_non_differentiable(sums)
+        return total, sums
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -85,6 +106,25 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _d_logits(
+    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, negative: torch.Tensor
+) -> torch.Tensor:
+    """Gradient of the weighted loss, [n, vocabulary]; see the module's docstring.
+
+    Args:
+        labels, weights, negative: [n]; labels are valid indices.
+    """
+    others = torch.softmax(logits, dim=-1)
+    own = labels[:, None]
+    p = others.gather(1, own)[:, 0]
+    # 1 - p as a sum keeps its digits where p is all but 1
+    q = others.scatter_(1, own, 0.0).sum(-1)
+    # Cross-entropy: p_k at every other token, -q at its own.
+    slope = torch.where(negative, p / q.clamp_min(_TINY), 1.0) * weights
+    others *= slope[:, None]
+    return others.scatter_(1, own, (-torch.where(negative, p, q) * weights)[:, None])
 
 
 class SupervisedHead(nn.Linear):
@@ -113,7 +153,7 @@ class SupervisedHead(nn.Linear):
         task_ids: torch.Tensor | None = None,
         tasks: int = 0,
     ) -> Any:
-        """Logits [..., vocabulary]; or, given labels, (loss [], per-task nll sums float64 [tasks]).
+        """Logits [..., vocabulary]; or, given labels, (loss [], per-task sums float64 [3, tasks]).
 
         Args:
             hidden: [n, width] at the positions that predict a supervised token.
@@ -150,9 +190,10 @@ class MultiTaskLM(nn.Module):
         task_ids: torch.Tensor,
         cu_seqlens: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weighted loss of one micro-batch and the nll sum of each task.
+        """Weighted loss of one micro-batch and sums of each task, float64 [3, tasks].
 
-        Shapes as in ``data_modules.collate.Batch``. A position predicts the token behind it.
+        The sums' rows are ``NLL``, ``NEGATIVE_P`` and ``NEGATIVE_TOKENS``. Shapes as in
+        ``data_modules.collate.Batch``. A position predicts the token behind it.
         """
         causal = self.causal_model
         hidden = causal.base_model(

@@ -32,6 +32,7 @@ from trainer.export import export
 from trainer.metrics import Metrics, open_metrics
 from trainer.model import adapt, check_vocabulary, load_model, load_tokenizer
 from trainer.model_card import model_card
+from trainer.negatives_watch import NegativesWatch
 from trainer.objective import row_weights
 from trainer.plan_view import plan_json, print_plan, warnings_of
 from trainer.run_directory import RunDirectory, environment, write_json, write_text
@@ -92,7 +93,7 @@ def train(config: Config) -> dict[str, Evaluation]:
 class _Pending:
     """A step whose sums are still on their way from the device.
 
-    ``seconds`` is the wall time of the step's turn of the loop.
+    ``answer_tokens`` counts the positives'; ``seconds`` is the wall time of the step's turn of the loop.
     """
 
     global_step: int
@@ -184,12 +185,14 @@ class Run:
         )
         plan = self.data.plans[phase.name]
         phase_tasks = list(plan.use())
+        watch = NegativesWatch()
         pending: _Pending | None = None
         clock = time.perf_counter()
         for index in range(phase.steps):
             global_step = phase.first_step + index
             rows = plan.step_rows(index)
             task_ids, answers = plan.store.task_ids[rows], plan.store.answer_tokens[rows]
+            signs = plan.store.signs[rows]
             weights = row_weights(
                 phase.config.loss_normalization,
                 phase.config.loss_weights,
@@ -197,6 +200,8 @@ class Run:
                 self.data.tasks,
                 task_ids,
                 answers,
+                signs,
+                phase.config.negatives.weight,
             )
             batches = self.data.step_batches(
                 phase.name,
@@ -208,39 +213,52 @@ class Run:
             )
             sums = self.engine.train_step(batches, lr_at(self.phases, global_step))
             counts = {
-                self.data.tasks[task]: int(answers[task_ids == task].sum())
-                for task in sorted(set(task_ids.tolist()))
+                self.data.tasks[task]: int(answers[(task_ids == task) & (signs > 0)].sum())
+                for task in sorted(set(task_ids[signs > 0].tolist()))
             }
             tokens = int(plan.store.lengths[rows].sum())
             # Figures are read one step late, so that the host never waits for the device.
             if pending is not None:
-                self._record(pending, progress)
+                self._record(pending, progress, watch)
             now = time.perf_counter()
             pending = _Pending(
                 global_step, phase, self.engine.lr, tokens, counts, sums, now - clock
             )
             clock = now
         assert pending is not None, "a phase has at least one step"
-        self._record(pending, progress)
+        self._record(pending, progress, watch)
         progress.close()
 
-    def _record(self, step: _Pending, progress: PhaseProgress) -> None:
-        nll, loss, grad_norm = step.sums.read()
+    def _record(self, step: _Pending, progress: PhaseProgress, watch: NegativesWatch) -> None:
+        figures = step.sums.read()
         tokens_per_second = step.tokens / step.seconds
         values: dict[str, Any] = {
             "phase": step.phase.name,
-            "loss": loss,
+            "loss": figures.loss,
             "lr": step.lr,
-            "grad_norm": grad_norm,
+            "grad_norm": figures.grad_norm,
             "tokens": step.tokens,
             "tokens_per_second": tokens_per_second,
         }
+        losses = {
+            task: figures.nll[self.data.tasks.index(task)] / count
+            for task, count in step.answer_tokens.items()
+        }
         for task, count in step.answer_tokens.items():
-            values[f"loss/{task}"] = nll[self.data.tasks.index(task)] / count
+            values[f"loss/{task}"] = losses[task]
             values[f"tokens/{task}"] = count
+        for task, p, number in zip(
+            self.data.tasks, figures.negative_p, figures.negative_tokens, strict=True
+        ):
+            if number:
+                values[f"negative/p/{task}"] = p / number
+                values[f"negative/tokens/{task}"] = int(number)
         self.metrics.write(step.global_step, values)
+        warning = watch.warning(losses, any(figures.negative_tokens))
+        if warning is not None:
+            LOGGER.warning("phase '%s': %s", step.phase.name, warning)
         progress.update(
-            step.global_step - step.phase.first_step + 1, loss, tokens_per_second, step.lr
+            step.global_step - step.phase.first_step + 1, figures.loss, tokens_per_second, step.lr
         )
 
     def _finish_phase(self, phase: Phase) -> None:

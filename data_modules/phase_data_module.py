@@ -15,29 +15,13 @@ from data_modules.collate import Batch, collate
 from data_modules.config import BoundaryConfig, DataConfig
 from data_modules.mixture import MixtureConfig
 from data_modules.packing import lay_out
-from data_modules.plan import PhasePlan, Roles, plan_phase
+from data_modules.phase_plan import PhasePlan
+from data_modules.plan import plan_phase
 from data_modules.reading import count_rejects, read_tasks, write_rejects
 from data_modules.records import Reject
+from data_modules.roles import resolve_roles
 from data_modules.samples import SampleStore
 from data_modules.tokenise import NO_BOUNDARY, encode, store_fingerprint, tokenise
-
-
-def resolve_roles(data: DataConfig, mixture: MixtureConfig) -> Roles:
-    """Replace group names by tasks.
-
-    Raises:
-        KeyError: a name is neither a task nor a group.
-    """
-    general = tuple(sorted(name for name, task in data.tasks.items() if task.general))
-    special = tuple(sorted(set(data.tasks) - set(general)))
-    groups = {"all": special, "general": general, **data.groups}
-    main: dict[str, None] = {}  # a set that keeps the declared order, which `sequential` follows
-    for name in mixture.tasks:
-        if name not in groups and name not in data.tasks:
-            raise KeyError(name)
-        main |= dict.fromkeys(groups.get(name, (name,)))
-    rest = tuple(task for task in special if task not in main) if mixture.rest_share else ()
-    return Roles(tuple(main), rest, general if mixture.replay else ())
 
 
 @dataclass(frozen=True)

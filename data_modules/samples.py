@@ -156,7 +156,7 @@ class SampleStore:
 
     def save(self, folder: Path) -> None:
         """Write to ``folder`` in one rename; an existing complete copy wins."""
-        with _scratch_beside(folder) as scratch:
+        with scratch_beside(folder) as scratch:
             for name in (*_ARRAYS, "offsets"):
                 np.save(scratch / f"{name}.npy", getattr(self, name))
             self._save_names(scratch)
@@ -180,7 +180,7 @@ def join_stores(tasks: tuple[str, ...], parts: Sequence[Path], folder: Path) -> 
     sources: dict[str, int] = {}
     languages: dict[str, int] = {}
     stores = [SampleStore.load(part) for part in parts]
-    with _scratch_beside(folder) as scratch:
+    with scratch_beside(folder) as scratch:
         offsets = [np.zeros(1, np.int64)]
         for store in stores:
             offsets.append(np.asarray(store.offsets[1:]) + offsets[-1][-1])
@@ -212,7 +212,7 @@ def join_stores(tasks: tuple[str, ...], parts: Sequence[Path], folder: Path) -> 
         (scratch / "names.json").write_text(json.dumps(names), encoding="utf-8")
 
 
-class _scratch_beside:  # noqa: N801 (a context manager, used like a function)
+class scratch_beside:  # noqa: N801 (a context manager, used like a function)
     """A folder that takes the place of ``folder`` when all of it is written."""
 
     def __init__(self, folder: Path) -> None:

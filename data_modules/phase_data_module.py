@@ -16,37 +16,21 @@ from data_modules.config import BoundaryConfig, DataConfig
 from data_modules.evaluation_rows import EvalRow, read_eval_rows
 from data_modules.mixture import MixtureConfig
 from data_modules.packing import lay_out
-from data_modules.plan import PhasePlan, Roles, plan_phase
+from data_modules.phase_plan import PhasePlan
+from data_modules.plan import plan_phase
 from data_modules.prepare.clean_rows import Cleaned, clean_rows
 from data_modules.prepare.clean_unit import REJECTS_FILE
 from data_modules.prepare.evaluation_records import read_eval_records
-from data_modules.prepare.fingerprints import tokens_fingerprint
+from data_modules.prepare.fingerprints import plan_fingerprint, tokens_fingerprint
 from data_modules.prepare.pool import Progress, silent
 from data_modules.prepare.tokenise import read_stats, tokenise
 from data_modules.prepare.tokeniser import TokenStats, Wording
 from data_modules.records import Reject
 from data_modules.rejects import RejectCounts, add_counts
+from data_modules.roles import resolve_roles
 from data_modules.samples import SampleStore
 
 NO_BOUNDARY = BoundaryConfig(tag=False, constraint=False)
-
-
-def resolve_roles(data: DataConfig, mixture: MixtureConfig) -> Roles:
-    """Replace group names by tasks.
-
-    Raises:
-        KeyError: a name is neither a task nor a group.
-    """
-    general = tuple(sorted(name for name, task in data.tasks.items() if task.general))
-    special = tuple(sorted(set(data.tasks) - set(general)))
-    groups = {"all": special, "general": general, **data.groups}
-    main: dict[str, None] = {}  # a set that keeps the declared order, which `sequential` follows
-    for name in mixture.tasks:
-        if name not in groups and name not in data.tasks:
-            raise KeyError(name)
-        main |= dict.fromkeys(groups.get(name, (name,)))
-    rest = tuple(task for task in special if task not in main) if mixture.rest_share else ()
-    return Roles(tuple(main), rest, general if mixture.replay else ())
 
 
 @dataclass
@@ -70,6 +54,7 @@ class PhaseDataModule:
     global_batch_size: int
     max_steps: int | None = None
     plans: dict[str, PhasePlan] = field(default_factory=dict)
+    _stores: dict[Path, SampleStore] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.chat = ChatFormat(self.tokenizer, self.data.chat_template)
@@ -105,8 +90,7 @@ class PhaseDataModule:
         """Read, clean, tokenise and plan what is not cached yet.
 
         Raises:
-            DataFault: unreadable files, too many unusable rows, or a phase that draws from a task
-                without usable rows.
+            DataFault: unreadable files, too many unusable rows, or as in :meth:`make_plan`.
         """
         # Read for its faults alone: a bad evaluation file must not stop a run at its first phase end.
         read_eval_records(self.data)
@@ -122,35 +106,63 @@ class PhaseDataModule:
                 progress,
             )
         for phase in self.mixtures:
-            self._plan(phase)
+            folder = self.plan_folder(phase)
+            if not folder.is_dir():
+                self.make_plan(phase).save(folder)
 
     def load(self) -> None:
-        """Map the prepared samples and the plan of every phase.
+        """Map the prepared samples and plans."""
+        for phase in self.mixtures:
+            self.plans[phase] = PhasePlan.load(self.plan_folder(phase), self.store(phase))
+
+    def make_plan(self, phase: str) -> PhasePlan:
+        """Draw and order the rows of a phase.
 
         Raises:
-            DataFault: a phase draws from a task without usable rows.
+            DataFault: the phase draws from a task without usable rows, or lacks what its balance or
+                order needs.
         """
-        for phase in self.mixtures:
-            self.plans[phase] = self._plan(phase)
-
-    def _plan(self, phase: str) -> PhasePlan:
-        store = self._store(self.store_folder(phase))
+        losses = self.data.row_losses
         return plan_phase(
             phase,
             self.mixtures[phase],
             resolve_roles(self.data, self.mixtures[phase]),
-            store,
+            self.store(phase),
             self.global_batch_size,
             self.seed,
             self.data.rows_per_task,
             self.max_steps,
+            source_weights=self._source_weights(),
+            row_losses=None if losses is None else Path(losses),
         )
 
-    def _store(self, folder: Path) -> SampleStore:
-        stores: dict[Path, SampleStore] = self.__dict__.setdefault("_stores", {})
-        if folder not in stores:
-            stores[folder] = SampleStore.load(folder)
-        return stores[folder]
+    def _source_weights(self) -> dict[str, float]:
+        return {
+            f"{task}/{name}": source.weight
+            for task, settings in self.data.tasks.items()
+            for name, source in settings.sources.items()
+        }
+
+    def store(self, phase: str) -> SampleStore:
+        """The samples that a phase draws from, memory-mapped."""
+        folder = self.store_folder(phase)
+        if folder not in self._stores:
+            self._stores[folder] = SampleStore.load(folder)
+        return self._stores[folder]
+
+    def plan_folder(self, phase: str) -> Path:
+        """Where the plan of a phase lies."""
+        mixture = self.mixtures[phase]
+        name = plan_fingerprint(
+            self.store_folder(phase).name,
+            phase,
+            mixture,
+            resolve_roles(self.data, mixture),
+            [self.global_batch_size, self.seed, self.data.rows_per_task, self.max_steps],
+            self._source_weights(),
+            self.data.row_losses,
+        )
+        return Path(self.data.cache_dir) / "plans" / name[:20]
 
     def store_folder(self, phase: str) -> Path:
         """Where the samples of a phase lie; phases that word alike share them."""

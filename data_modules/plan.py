@@ -7,104 +7,33 @@ they are. A step is ``global_batch_size`` rows; the last step of a phase holds w
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 
-from data_modules.balance import apportion, draw, epoch_rows, with_shares
+from data_modules.balance import (
+    EpochRows,
+    TaskFigures,
+    apportion,
+    difficulties,
+    epoch_rows,
+    row_limits,
+    with_shares,
+)
+from data_modules.drawing import Dealer, Pool, few_rows, pool_of
 from data_modules.faults import DataFault, Fault
-from data_modules.mixture import MixtureConfig, Order
-from data_modules.order import grouped, mixed, sequential
+from data_modules.hardness import hardness_of
+from data_modules.mixture import MixtureConfig, Order, Strategy
+from data_modules.order import easy_to_hard, grouped, mixed, sequential
+from data_modules.phase_plan import PhasePlan
+from data_modules.plan_negatives import add_negatives, negatives_of
+from data_modules.roles import Roles
 from data_modules.samples import SampleStore
 from data_modules.seeding import generator
 
-
-@dataclass(frozen=True)
-class Roles:
-    """The tasks of one phase after group names are resolved."""
-
-    main: tuple[str, ...]
-    rest: tuple[str, ...]
-    general: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class TaskUse:
-    """What one phase uses of one task.
-
-    Attributes:
-        available: rows the task has.
-        rows: rows trained on, repeats counted.
-        distinct: different rows among them.
-        max_repeats: how often the most repeated row appears.
-        tokens, answer_tokens: all input tokens, and the supervised ones, repeats counted.
-    """
-
-    available: int
-    rows: int
-    distinct: int
-    max_repeats: int
-    tokens: int
-    answer_tokens: int
-
-
-@dataclass(frozen=True)
-class PhasePlan:
-    """One phase as rows of a store.
-
-    Attributes:
-        rows: int64 [R], indices into ``store``, in training order.
-        row_epochs: epochs of the mixture that R rows amount to.
-    """
-
-    name: str
-    store: SampleStore
-    rows: np.ndarray
-    row_epochs: float
-    global_batch_size: int
-
-    @property
-    def steps(self) -> int:
-        return math.ceil(len(self.rows) / self.global_batch_size)
-
-    def step_rows(self, step: int) -> np.ndarray:
-        """int64: the rows of the phase's step ``step`` (0-based)."""
-        assert 0 <= step < self.steps, f"step {step} of {self.steps}"
-        size = self.global_batch_size
-        return self.rows[step * size : (step + 1) * size]
-
-    def use(self) -> dict[str, TaskUse]:
-        """Per task that the phase trains on."""
-        repeats = np.bincount(self.rows, minlength=len(self.store))
-        result: dict[str, TaskUse] = {}
-        for task_id, name in enumerate(self.store.tasks):
-            of_task = self.store.task_ids == task_id
-            times = repeats * of_task
-            if times.any():
-                result[name] = TaskUse(
-                    available=int(of_task.sum()),
-                    rows=int(times.sum()),
-                    distinct=int((times > 0).sum()),
-                    max_repeats=int(times.max()),
-                    tokens=int((times * self.store.lengths).sum()),
-                    answer_tokens=int((times * self.store.answer_tokens).sum()),
-                )
-        return result
-
-    def fingerprint(self) -> str:
-        """sha256 over the tokens the phase trains on, in order."""
-        digest = hashlib.sha256(f"{self.name}/{self.global_batch_size}".encode())
-        # The rows' own tokens, not the store's: the store also holds other phases' tasks.
-        distinct, order = np.unique(self.rows, return_inverse=True)
-        digest.update(order.astype(np.int64).tobytes())
-        digest.update(self.store.lengths[distinct].tobytes())
-        for row in distinct:
-            for array in self.store.tokens(int(row)):
-                digest.update(array.tobytes())
-        return digest.hexdigest()
+Arrange = Callable[[Mapping[str, np.ndarray], int], np.ndarray]
 
 
 def plan_phase(
@@ -116,102 +45,242 @@ def plan_phase(
     seed: int,
     rows_per_task: int | None = None,
     max_steps: int | None = None,
+    source_weights: Mapping[str, float] | None = None,
+    row_losses: Path | None = None,
 ) -> PhasePlan:
     """Draw and order the rows of one phase.
 
     Args:
-        rows_per_task: pretend that every task has at most this many rows, chosen by seed.
+        rows_per_task: pretend that every task has at most this many rows, chosen by seed in the
+            proportions of its sources and languages; negatives are not limited.
         max_steps: scale the draw down to at most this many steps.
+        source_weights: ``task/source`` -> how often its rows are drawn relative to those of the
+            task's other sources; 1 where absent.
+        row_losses: file of losses for ``order_by: loss``; see ``data_modules.hardness``.
 
     Raises:
-        DataFault: a task the phase draws from has no rows.
+        DataFault: a task the phase draws from has no rows, there are no negatives to draw, or a
+            file that the balance or the order needs is not usable.
     """
-    rows_of = {task: store.rows_of(task) for task in roles.main + roles.rest + roles.general}
-    if rows_per_task is not None:
-        # The choice is the run's, not the phase's: all phases see the same few rows.
-        rows_of = {
-            task: np.sort(generator(seed, "subset", task).permutation(rows)[:rows_per_task])
-            for task, rows in rows_of.items()
-        }
-    _check_not_empty(name, rows_of)
-    per_epoch = _epoch_counts(mixture, roles, {task: len(rows) for task, rows in rows_of.items()})
-    epoch_total = sum(per_epoch.values())
-    total = _total_rows(mixture, per_epoch, rows_of, store, global_batch_size)
+    pools = _pools(roles, store, rows_per_task, seed, source_weights or {})
+    _check_not_empty(name, pools)
+    share = mixture.negatives.share
+    negatives = negatives_of(store, name, roles.main + roles.rest) if share else {}
+    figures = _figures(name, mixture, roles.main, pools, store)
+
+    def epoch_of(epochs: float) -> EpochRows:
+        return _with_roles(epoch_rows(figures, mixture.balance, epochs), mixture, roles)
+
+    epochs = _epochs(mixture, epoch_of, pools, negatives, store, global_batch_size)
+    epoch = epoch_of(epochs)
+    total = max(1, round(epochs * epoch.total * (1 + share)))
     if max_steps is not None:
         total = min(total, max_steps * global_batch_size)
-    pieces: list[np.ndarray] = []
-    for epoch in range(math.ceil(total / epoch_total)):
-        left = total - epoch * epoch_total
-        counts = per_epoch if left >= epoch_total else apportion(left, per_epoch)
-        drawn = {
-            task: draw(rows_of[task], count, generator(seed, name, "task", task, epoch))
-            for task, count in counts.items()
+    negative_rows = min(round(total * share / (1 + share)), total - 1)
+    right_rows = total - negative_rows
+    rows = _draw(
+        right_rows,
+        epoch.rows,
+        row_limits(figures, mixture.balance),
+        {task: Dealer(pools[task], seed, name, "task", task) for task in epoch.rows},
+        _arrange(name, mixture, roles, store, seed, row_losses),
+        np.int32 if len(store) < 2**31 else np.int64,
+    )
+    if negative_rows:
+        rows = add_negatives(
+            *(rows, negative_rows, negatives, store, mixture.negatives),
+            *(name, seed, global_batch_size),
+        )
+    return PhasePlan(
+        name,
+        store,
+        rows,
+        len(rows) / (epoch.total * (1 + share)),
+        global_batch_size,
+        asked={task: one / epoch.total for task, one in epoch.rows.items()},
+        factors=epoch.factors,
+        epoch_rows=epoch.total,
+        asked_epoch_rows=epoch.asked,
+        weighted_sources=tuple(task for task in epoch.rows if len(pools[task].parts) > 1),
+    )
+
+
+def _pools(
+    roles: Roles,
+    store: SampleStore,
+    rows_per_task: int | None,
+    seed: int,
+    source_weights: Mapping[str, float],
+) -> dict[str, Pool]:
+    pools: dict[str, Pool] = {}
+    for task in roles.all:
+        rows = store.rows_of(task)
+        if len(store) < 2**31:
+            rows = rows.astype(np.int32)
+        weights = {
+            source: weight
+            for source, weight in source_weights.items()
+            if source.startswith(f"{task}/")
         }
-        pieces.append(_interleave(mixture, roles, drawn, generator(seed, name, "order", epoch)))
-    return PhasePlan(name, store, np.concatenate(pieces), total / epoch_total, global_batch_size)
+        pool = pool_of(store, rows, weights)
+        if rows_per_task is not None:
+            # The choice is the run's, not the phase's: all phases see the same few rows.
+            few = few_rows(store, np.sort(pool.rows), rows_per_task, seed, task)
+            pool = pool_of(store, few, weights)
+        pools[task] = pool
+    return pools
 
 
-def _check_not_empty(name: str, rows_of: Mapping[str, np.ndarray]) -> None:
+def _check_not_empty(name: str, pools: Mapping[str, Pool]) -> None:
     faults = [
         Fault(
             f"curriculum.phases.{name}",
             f"task '{task}' has no usable training row",
             "every task a phase draws from needs data",
-            f"Check data.tasks.{task}.source.train and the rejects file, or leave the task out.",
+            f"Check data.tasks.{task}.sources and the rejects file, or leave the task out.",
         )
-        for task, rows in rows_of.items()
-        if not len(rows)
+        for task, pool in pools.items()
+        if not len(pool)
     ]
     if faults:
         raise DataFault(faults)
 
 
-def _epoch_counts(
-    mixture: MixtureConfig, roles: Roles, available: Mapping[str, int]
-) -> dict[str, int]:
-    counts = epoch_rows({task: available[task] for task in roles.main}, mixture.balance)
-    added = with_shares(
-        sum(counts.values()),
-        {"rest": mixture.rest_share if roles.rest else 0.0, "general": mixture.replay},
-    )
+def _figures(
+    name: str,
+    mixture: MixtureConfig,
+    main: tuple[str, ...],
+    pools: Mapping[str, Pool],
+    store: SampleStore,
+) -> dict[str, TaskFigures]:
+    balance = mixture.balance
+    difficulty = difficulties(balance, main, f"curriculum.phases.{name}.balance")
+    by_quality = balance.strategy is Strategy.axes
+    quality = np.asarray(store.quality)
+    return {
+        task: TaskFigures(
+            len(pools[task]),
+            pools[task].once,
+            float(quality[pools[task].rows].mean(dtype=np.float64)) if by_quality else 1.0,
+            difficulty[task],
+        )
+        for task in main
+    }
+
+
+def _with_roles(main: EpochRows, mixture: MixtureConfig, roles: Roles) -> EpochRows:
+    """Add the phase's other tasks, so that their shares of the whole are met."""
+    shares = {"rest": mixture.rest_share if roles.rest else 0.0, "general": mixture.replay}
+    added = with_shares(main.total, shares)
+    rows = dict(main.rows)
     for role, tasks in (("rest", roles.rest), ("general", roles.general)):
         if added[role]:
             # The tasks of a role count alike: their sizes are what balance is there to undo.
-            counts |= apportion(added[role], dict.fromkeys(tasks, 1.0))
-    return counts
+            rows |= dict.fromkeys(tasks, added[role] / len(tasks))
+    others = sum(rows.values()) - main.total
+    return EpochRows(rows, main.asked + others, main.factors)
 
 
-def _total_rows(
+def _epochs(
     mixture: MixtureConfig,
-    per_epoch: Mapping[str, int],
-    rows_of: Mapping[str, np.ndarray],
+    epoch_of: Callable[[float], EpochRows],
+    pools: Mapping[str, Pool],
+    negatives: Mapping[str, np.ndarray],
     store: SampleStore,
     global_batch_size: int,
-) -> int:
-    epoch_total = sum(per_epoch.values())
-    if mixture.steps is not None:
-        return mixture.steps * global_batch_size
+) -> float:
+    """Epochs of the mixture that the phase is long, before rounding to whole rows."""
     if mixture.epochs is not None:
-        return max(1, round(mixture.epochs * epoch_total))
+        return mixture.epochs
+    share = mixture.negatives.share
+    if mixture.steps is not None:
+        return mixture.steps * global_batch_size / (epoch_of(0.0).total * (1 + share))
     assert mixture.tokens is not None, "one of epochs, steps and tokens is validated to be set"
-    lengths = store.lengths
-    epoch_tokens = sum(
-        count * float(lengths[rows_of[task]].mean()) for task, count in per_epoch.items()
-    )
-    return max(1, round(mixture.tokens / epoch_tokens * epoch_total))
+    length = {task: _mean(store.lengths_of(pool.rows)) for task, pool in pools.items()}
+    # Tasks alike, as they are drawn while they have enough.
+    negative_length = sum(_mean(store.lengths_of(rows)) for rows in negatives.values())
+    negative_length /= max(1, len(negatives))
+
+    def tokens(epochs: float) -> float:
+        rows = epoch_of(epochs).rows
+        right = sum(count * length[task] for task, count in rows.items())
+        return right + share * negative_length * sum(rows.values())
+
+    epochs = mixture.tokens / tokens(0.0)
+    if mixture.balance.strategy is not Strategy.unimax:
+        return epochs
+    # The longer the phase, the more tasks are at their most and the others' lengths count. Where all
+    # are, more epochs bring no more tokens.
+    low, high = 0.0, 4.0 * epochs
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if middle * tokens(middle) >= mixture.tokens else (middle, high)
+    return high
 
 
-def _interleave(
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean())
+
+
+def _draw(
+    total: int,
+    per_epoch: Mapping[str, float],
+    at_most: Mapping[str, int],
+    dealers: Mapping[str, Dealer],
+    arrange: Arrange,
+    dtype: type,
+) -> np.ndarray:
+    """``total`` rows, epoch after epoch; every task within one row of its share of them.
+
+    A task has drawn ``per_epoch`` rows per epoch at the end of each, rounded.
+    """
+    of_task = apportion(total, per_epoch, at_most)
+    total = sum(of_task.values())
+    epochs = math.ceil(total / sum(per_epoch.values()) - 1e-9)
+    rows: np.ndarray = np.empty(total, dtype)
+    filled = 0
+    drawn = dict.fromkeys(per_epoch, 0)
+    for epoch in range(epochs):
+        after = {
+            task: min(int(per_epoch[task] * (epoch + 1) + 0.5), of_task[task])
+            if epoch < epochs - 1
+            else of_task[task]
+            for task in per_epoch
+        }
+        counts = {task: after[task] - drawn[task] for task in per_epoch}
+        ordered = arrange({task: dealers[task].take(n) for task, n in counts.items() if n}, epoch)
+        rows[filled : filled + len(ordered)] = ordered
+        filled, drawn = filled + len(ordered), after
+    return rows
+
+
+def _arrange(
+    name: str,
     mixture: MixtureConfig,
     roles: Roles,
-    drawn: Mapping[str, np.ndarray],
-    rng: np.random.Generator,
-) -> np.ndarray:
-    if mixture.order is Order.mixed:
-        return mixed(drawn, rng)
-    groups = {task: drawn[task] for task in roles.main if task in drawn}
-    others = [drawn[task] for task in sorted(set(drawn) - set(groups))]
-    companions = np.concatenate([np.empty(0, np.int64), *others])
-    if mixture.order is Order.grouped:
-        return grouped(groups, companions, mixture.block_rows, rng)
-    return sequential(groups, companions, rng)
+    store: SampleStore,
+    seed: int,
+    row_losses: Path | None,
+) -> Arrange:
+    """A function that orders an epoch's rows of every task."""
+    hardness = None
+    if mixture.order is Order.easy_to_hard:
+        hardness = hardness_of(store, mixture.order_by, row_losses)
+
+    def arrange(drawn: Mapping[str, np.ndarray], epoch: int) -> np.ndarray:
+        def rng_of(task: str) -> np.random.Generator:
+            return generator(seed, name, "order", task, epoch)
+
+        groups = {task: drawn[task] for task in roles.main if task in drawn}
+        companions = {task: rows for task, rows in drawn.items() if task not in groups}
+        # a short last epoch may have room for replay rows only
+        if mixture.order is Order.mixed or not groups:
+            return mixed(drawn, rng_of)
+        if mixture.order is Order.grouped:
+            return grouped(groups, companions, mixture.block_rows, rng_of)
+        if mixture.order is Order.sequential:
+            return sequential(groups, companions, rng_of)
+        assert hardness is not None
+        return easy_to_hard(groups, companions, hardness, rng_of)
+
+    return arrange

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from data_modules.cleaning.forced import Forced
 from data_modules.config import BoundaryConfig, DataConfig, TaskConfig
-from data_modules.mixture import PromptConfig
+from data_modules.mixture import MixtureConfig, PromptConfig
+from data_modules.roles import Roles
 from data_modules.sources.digest import source_digest
 from data_modules.wording import wording_key
 
 # Parts of every key: raise one when the same inputs would give other rows, or other tokens.
 ROWS_VERSION = 1
 TOKENS_VERSION = 4
+PLAN_VERSION = 1
+
+# What of a mixture decides which rows come in which step; the rest is wording and optimisation.
+_PLANNED = [one.name for one in fields(MixtureConfig) if one.name not in ("boundary", "prompts")]
 
 
 def rows_fingerprint(data: DataConfig, tasks: Iterable[str], cache_dir: Path) -> str:
@@ -94,6 +99,45 @@ def tokens_fingerprint(
             "general": sorted(task for task in trained_tasks if data.tasks[task].general),
         }
     )
+
+
+def plan_fingerprint(
+    store: str,
+    phase: str,
+    mixture: MixtureConfig,
+    roles: Roles,
+    sizes: Sequence[int | None],
+    source_weights: Mapping[str, float],
+    row_losses: str | None,
+) -> str:
+    """sha256 of what a phase's plan depends on, hex.
+
+    Args:
+        store: name of the samples.
+        sizes: global batch size, seed and the limits on rows and steps.
+    """
+    settings = asdict(mixture)
+    files = [one for one in (row_losses, mixture.balance.difficulty_from) if one is not None]
+    return _sha256(
+        {
+            "version": PLAN_VERSION,
+            "store": store,
+            "phase": phase,
+            "mixture": {name: settings[name] for name in _PLANNED},
+            "roles": asdict(roles),
+            "sizes": list(sizes),
+            "source_weights": source_weights,
+            "files": [_file_digest(Path(one)) for one in files],
+        }
+    )
+
+
+def _file_digest(path: Path) -> str | None:
+    """None for a file that cannot be read: planning says so."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def _tokenizer_digest(tokenizer: Any) -> str:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from data_modules.faults import DataFault
 from data_modules.mixture import BalanceConfig, MixtureConfig, Order, Strategy
-from data_modules.plan import PhasePlan, Roles, plan_phase
+from data_modules.phase_plan import PhasePlan
+from data_modules.plan import plan_phase
+from data_modules.roles import Roles
 from tests.shared_data import made_store
 
 SIZES = {"code": 30, "math": 12, "qa": 50, "sorting": 8, "chat": 40}
@@ -311,16 +313,13 @@ def test_the_fingerprint_follows_rows_batch_and_name() -> None:
     assert len(set(prints)) == len(prints)
 
 
-def test_the_fingerprint_follows_tokens_and_their_supervision() -> None:
-    def changed(array: str, at: int, value: Any) -> str:
-        planned = plan()
-        getattr(planned.store, array)[at] = value
-        return planned.fingerprint()
-
-    store = plan().store
-    at = int(store.offsets[store.rows_of("code")[3]])
-    prints = {plan().fingerprint(), changed("input_ids", at, 7), changed("supervised", at, True)}
-    assert len(prints) == 3
+@pytest.mark.parametrize(("array", "value"), [("token_keys", 7), ("signs", -1)])
+def test_the_fingerprint_follows_tokens_and_signs(array: str, value: int) -> None:
+    # Tokens and which are supervised show in the token key: see the tests of the store.
+    planned = plan()
+    before = planned.fingerprint()
+    getattr(planned.store, array)[planned.rows[3]] = value
+    assert planned.fingerprint() != before
 
 
 def test_the_fingerprint_ignores_what_the_phase_does_not_train_on() -> None:

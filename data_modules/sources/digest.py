@@ -48,7 +48,7 @@ def source_digest(data: DataConfig, tasks: Iterable[str], split: str, cache_dir:
                 "where": source.where.strip(),
             }
             if pattern.startswith(HUB):
-                files = [
+                files: list[Any] = [
                     *(pattern, source.subset, split_name),
                     _hub_revision(pattern.removeprefix(HUB), cache_dir),
                 ]

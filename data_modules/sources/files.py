@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 
@@ -100,8 +101,8 @@ def source_files(data: DataConfig, where: str, pattern: str) -> list[Path]:
                 "Correct the path, or data.root, which it is relative to.",
             )
         )
-    # root_dir: brackets in data.root itself are no pattern
-    names = glob.glob(pattern, root_dir=data.root, recursive=True)
+    # root_dir: brackets in data.root itself are no pattern; Path.glob takes no absolute ones
+    names = glob.glob(pattern, root_dir=data.root, recursive=True)  # noqa: PTH207
     if found := _data_files(Path(data.root) / name for name in names):
         return found
     seen = f"{len(names)} files match {path}, but none is a data file" if names else ""
@@ -113,16 +114,15 @@ def _none(where: str, seen: str) -> DataFault:
     return DataFault(Fault(where, seen, f"data files end on {_KNOWN}", remedy))
 
 
-def _data_files(paths: object) -> list[Path]:
-    assert hasattr(paths, "__iter__")
+def _data_files(paths: Iterable[Path]) -> list[Path]:
     found = {path for path in paths if kind_of(path) and not path.name.startswith(".")}
-    # a saved data set is one source: not its splits and shards again
+    # a saved data set is one source: not its splits, shards and descriptions again
     saved = {path for path in found if path.is_dir()}
-    return sorted(path for path in found if not _is_part(path) and saved.isdisjoint(path.parents))
+    return sorted(path for path in found if saved.isdisjoint(path.parents) and not _describes(path))
 
 
-def _is_part(path: Path) -> bool:
-    return is_saved(path.parent) or is_saved_dict(path.parent) or is_saved_dict(path.parents[1])
+def _describes(path: Path) -> bool:
+    return path.suffix == ".json" and (is_saved(path.parent) or is_saved_dict(path.parent))
 
 
 def label_of(data: DataConfig, path: Path) -> str:
@@ -149,7 +149,7 @@ def discovered_tasks(data: DataConfig) -> dict[str, SourceConfig]:
     faults: list[Fault] = []
     held_out = _by_task(Path(data.root) / "eval")
     for task, paths in sorted(_by_task(Path(data.root) / "train").items()):
-        unused = [path for path in paths if used.isdisjoint(_data_files([path, *path.rglob("*")]))]
+        unused = [path for path in paths if used.isdisjoint(_resolved([path, *path.rglob("*")]))]
         if not unused:
             continue
         if task in data.tasks:
@@ -188,6 +188,10 @@ def _by_task(folder: Path) -> dict[str, list[Path]]:
     return tasks
 
 
+def _resolved(paths: Iterable[Path]) -> set[Path]:
+    return {path.resolve() for path in paths}
+
+
 def _used(data: DataConfig) -> set[Path]:
     used: set[Path] = set()
     for task in data.tasks.values():
@@ -196,7 +200,7 @@ def _used(data: DataConfig) -> set[Path]:
                 if not pattern or pattern.startswith(HUB):
                     continue
                 try:
-                    used.update(source_files(data, "", pattern))
+                    used |= _resolved(source_files(data, "", pattern))
                 except DataFault:
                     continue  # told where the source is read
     return used

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from data_modules.config import RowFormat, SourceConfig
@@ -150,10 +151,8 @@ def _conversation(
         raise _missing(row, field, fields)
     turns = row[column]
     if isinstance(turns, str):
-        try:
+        with suppress(ValueError, RecursionError):  # plain text is refused below
             turns = json.loads(turns)
-        except ValueError:
-            pass  # plain text; refused below
     if source.format is RowFormat.auto and isinstance(turns, list) and turns:
         # Both names are in use for both kinds of turns.
         kind = _turn_format(turns[0], kind, fields)

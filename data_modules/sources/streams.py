@@ -10,7 +10,7 @@ import lzma
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -52,7 +52,7 @@ class Line(NamedTuple):
         return self.size > MAX_ROW_BYTES
 
 
-def open_bytes(path: Path) -> IO[bytes]:
+def open_bytes(path: Path) -> io.BufferedIOBase:
     """Open for reading, decompressed by the file's last extension."""
     suffix = path.suffix.lower()
     if suffix == ".gz":
@@ -62,7 +62,7 @@ def open_bytes(path: Path) -> IO[bytes]:
     if suffix == ".xz":
         return lzma.open(path)
     if suffix == ".zst":
-        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"), _READ)
+        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
     return path.open("rb", buffering=_READ)
 
 
@@ -103,7 +103,7 @@ def lines_of(path: Path, start: int = 0, end: int = -1, first: int = 1) -> Itera
         raise unreadable(path, number, error) from error
 
 
-def _skip_line(file: IO[bytes]) -> int:
+def _skip_line(file: io.BufferedIOBase) -> int:
     skipped = 0
     while piece := file.readline(_READ):
         skipped += len(piece)

@@ -119,9 +119,9 @@ def _source_units(
         return []
     where = f"{source_key(task, name)}.{split}"
     if pattern.startswith(HUB):
-        path = pattern.removeprefix(HUB)
+        hub = pattern.removeprefix(HUB)
         label = "/".join(part for part in (pattern, source.subset, split_name) if part)
-        return [Unit(task, name, path, Kind.hub, split, label=label)]
+        return [Unit(task, name, hub, Kind.hub, split, label=label)]
     units: list[Unit] = []
     for found in source_files(data, where, pattern):
         kind = kind_of(found)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from data_modules.packing import lay_out
 from data_modules.phase_data_module import PhaseDataModule
-from data_modules.reading import reject_words
+from data_modules.rejects import reject_words
 from trainer.config.schema import Config, Shape
 from trainer.curriculum import Phase, lr_factor
 
@@ -35,7 +35,7 @@ def plan_json(data: PhaseDataModule, phases: list[Phase], config: Config, world:
                 "packing_efficiency": packing_efficiency(data, phase, config, world),
                 "fingerprint": data.plans[phase.name].fingerprint(),
                 "rejects": data.rejects(phase.name),
-                "rejects_file": str(data.rejects_file(phase.name)),
+                "rejects_files": [str(path) for path in data.rejects_files(phase.name)],
                 "tasks": {task: asdict(use) for task, use in data.plans[phase.name].use().items()},
             }
             for phase in phases

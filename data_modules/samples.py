@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -169,11 +169,11 @@ class SampleStore:
     @classmethod
     def load(cls, folder: Path) -> SampleStore:
         """Memory-map a saved store."""
-        arrays = {
+        arrays: dict[str, Any] = {
             name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in (*_ARRAYS, "offsets")
         }
         names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
-        return cls(**{name: tuple(names[name]) for name in _NAMES}, **arrays)
+        return cls(**arrays, **{name: tuple(names[name]) for name in _NAMES})
 
 
 def join_stores(tasks: tuple[str, ...], parts: Sequence[Path], folder: Path) -> None:

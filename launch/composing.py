@@ -98,10 +98,8 @@ def prepare_root(config: Config) -> None:
                 Fault("data.benchmark", str(error), "data.root must hold this benchmark")
             ) from error
     if data.discover:
-        used = {source.train for task in data.tasks.values() for source in task.sources.values()}
         for name, source in discovered_tasks(data).items():
-            if name not in data.tasks and source.train not in used:
-                data.tasks[name] = TaskConfig(sources={"main": source}, tag=f"[{name}]")
+            data.tasks.setdefault(name, TaskConfig(sources={"main": source}, tag=f"[{name}]"))
 
 
 def shipped(path: str | None) -> str | None:

@@ -27,7 +27,7 @@ from trainer.run_directory import write_json, write_text
 _PREVIEW_ROWS = 1  # of every task and phase
 
 
-def prepare(config: Config) -> dict[str, object]:
+def prepare(config: Config) -> None:
     """Read, clean, tokenise; print the report and leave it in ``<output_dir>/data``.
 
     Raises:
@@ -47,7 +47,6 @@ def prepare(config: Config) -> dict[str, object]:
     print_report(console, report)
     for name in ("report.html", "report.json", "rejects.jsonl"):
         console.print(f"{name + ':':<16}{folder / name}", soft_wrap=True)
-    return report
 
 
 def preview(config: Config) -> None:
@@ -69,7 +68,7 @@ def preview(config: Config) -> None:
                             "phase": phase,
                             "row_id": f"row {row}",
                             "sign": int(plan.store.signs[row]),
-                            "pieces": pieces_of(data.tokenizer, ids, supervised),
+                            "pieces": pieces_of(data.tokenizer, ids.tolist(), supervised.tolist()),
                         }
                     ],
                 )

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
+from data_modules.collate import Batch
 from data_modules.phase_data_module import PhaseDataModule
+from data_modules.prefetch import prefetched
 from trainer import checkpoint, distributed
 from trainer.charts import draw_run
 from trainer.config.schema import Config, OptimizerState
@@ -89,6 +91,20 @@ def train(config: Config) -> dict[str, Evaluation]:
     return Run(config, ranks, run, start, data, model, device).all_phases()
 
 
+@dataclass(frozen=True)
+class _StepData:
+    """One step's micro-batches for this rank, and what the step holds on all ranks.
+
+    Attributes:
+        tokens: input tokens.
+        answer_tokens: task -> supervised tokens of right answers.
+    """
+
+    batches: list[Batch]
+    tokens: int
+    answer_tokens: dict[str, int]
+
+
 @dataclass
 class _Pending:
     """A step whose sums are still on their way from the device.
@@ -99,10 +115,10 @@ class _Pending:
     global_step: int
     phase: Phase
     lr: float
-    tokens: int
-    answer_tokens: dict[str, int]
+    data: _StepData
     sums: StepSums
     seconds: float
+    waited: float
 
 
 class Run:
@@ -183,68 +199,71 @@ class Run:
         progress = PhaseProgress(
             phase.name, phase.steps, self.config.logging.console_seconds, self.ranks.is_main
         )
-        plan = self.data.plans[phase.name]
-        phase_tasks = list(plan.use())
+        tasks = list(self.data.plans[phase.name].use())
         watch = NegativesWatch()
         pending: _Pending | None = None
         clock = time.perf_counter()
-        for index in range(phase.steps):
+        steps = prefetched(lambda index: self._step_data(phase, tasks, index), phase.steps)
+        for index, (step, waited) in enumerate(steps):
             global_step = phase.first_step + index
-            rows = plan.step_rows(index)
-            task_ids, answers = plan.store.task_ids[rows], plan.store.answer_tokens[rows]
-            signs = plan.store.signs[rows]
-            weights = row_weights(
-                phase.config.loss_normalization,
-                phase.config.loss_weights,
-                phase_tasks,
-                self.data.tasks,
-                task_ids,
-                answers,
-                signs,
-                phase.config.negatives.weight,
-            )
-            batches = self.data.step_batches(
-                phase.name,
-                index,
-                weights,
-                self.ranks.rank,
-                self.ranks.world_size,
-                self.config.micro_batch_size,
-            )
-            sums = self.engine.train_step(batches, lr_at(self.phases, global_step))
-            counts = {
-                self.data.tasks[task]: int(answers[(task_ids == task) & (signs > 0)].sum())
-                for task in sorted(set(task_ids[signs > 0].tolist()))
-            }
-            tokens = int(plan.store.lengths[rows].sum())
+            sums = self.engine.train_step(step.batches, lr_at(self.phases, global_step))
             # Figures are read one step late, so that the host never waits for the device.
             if pending is not None:
                 self._record(pending, progress, watch)
             now = time.perf_counter()
-            pending = _Pending(
-                global_step, phase, self.engine.lr, tokens, counts, sums, now - clock
-            )
+            pending = _Pending(global_step, phase, self.engine.lr, step, sums, now - clock, waited)
             clock = now
         assert pending is not None, "a phase has at least one step"
         self._record(pending, progress, watch)
         progress.close()
 
+    def _step_data(self, phase: Phase, phase_tasks: list[str], index: int) -> _StepData:
+        """This rank's micro-batches of a step, and the counts of the whole step."""
+        plan = self.data.plans[phase.name]
+        rows = plan.step_rows(index)
+        task_ids, answers = plan.store.task_ids[rows], plan.store.answer_tokens[rows]
+        signs = plan.store.signs[rows]
+        weights = row_weights(
+            phase.config.loss_normalization,
+            phase.config.loss_weights,
+            phase_tasks,
+            self.data.tasks,
+            task_ids,
+            answers,
+            signs,
+            phase.config.negatives.weight,
+        )
+        batches = self.data.step_batches(
+            phase.name,
+            index,
+            weights,
+            self.ranks.rank,
+            self.ranks.world_size,
+            self.config.micro_batch_size,
+        )
+        counts = {
+            self.data.tasks[task]: int(answers[(task_ids == task) & (signs > 0)].sum())
+            for task in sorted(set(task_ids[signs > 0].tolist()))
+        }
+        return _StepData(batches, int(plan.store.lengths_of(rows).sum()), counts)
+
     def _record(self, step: _Pending, progress: PhaseProgress, watch: NegativesWatch) -> None:
         figures = step.sums.read()
-        tokens_per_second = step.tokens / step.seconds
+        tokens_per_second = step.data.tokens / step.seconds
         values: dict[str, Any] = {
             "phase": step.phase.name,
             "loss": figures.loss,
             "lr": step.lr,
             "grad_norm": figures.grad_norm,
-            "tokens": step.tokens,
+            "tokens": step.data.tokens,
             "tokens_per_second": tokens_per_second,
+            "data_wait_seconds": step.waited,
         }
         losses = {
             task: figures.nll[self.data.tasks.index(task)] / count
-            for task, count in step.answer_tokens.items()
+            for task, count in step.data.answer_tokens.items()
         }
-        for task, count in step.answer_tokens.items():
+        for task, count in step.data.answer_tokens.items():
             values[f"loss/{task}"] = losses[task]
             values[f"tokens/{task}"] = count
         for task, p, number in zip(

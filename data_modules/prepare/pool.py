@@ -7,7 +7,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from data_modules.faults import DataFault, Fault
 
@@ -18,10 +19,8 @@ Result = TypeVar("Result")
 SMALL_BYTES = 16_000_000
 
 
-class Progress(Protocol):
-    """Told how far a stage of the work is; ``launch/prepare.py`` draws it."""
-
-    def __call__(self, stage: str, done: int, total: int) -> None: ...
+# Told how far a stage of the work is (its name, done, total); ``launch/prepare.py`` draws it.
+Progress = Callable[[str, int, int], None]
 
 
 def silent(_stage: str, _done: int, _total: int) -> None:
@@ -83,7 +82,7 @@ def _outcomes(
         if setup is not None and jobs:
             setup(*setup_arguments)
         for number, job in enumerate(jobs):
-            yield number, lambda job=job: work(job)  # type: ignore[misc]
+            yield number, partial(work, job)
         return
     # spawn: the parent may be a rank, whose threads and process group do not survive a fork
     context = multiprocessing.get_context("spawn")

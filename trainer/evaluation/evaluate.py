@@ -11,9 +11,10 @@ import torch.distributed as dist
 
 from data_modules.collate import collate
 from data_modules.config import Metric
-from data_modules.phase_data_module import EvalRow, PhaseDataModule
+from data_modules.evaluation_rows import EvalRow
+from data_modules.phase_data_module import PhaseDataModule
 from data_modules.rejects import count_rejects, reject_words
-from data_modules.samples import SampleStore
+from data_modules.samples import Sample, SampleStore
 from trainer.config.schema import EvaluationConfig
 from trainer.console import LOGGER
 from trainer.engine import ZeroEngine
@@ -75,7 +76,7 @@ def _losses(
     store = SampleStore.build(
         data.tasks,
         (
-            (data.tasks.index(task), row.input_ids, row.supervised)
+            Sample(task, row.input_ids, row.supervised)
             for task, rows in rows_of.items()
             for row in rows
         ),

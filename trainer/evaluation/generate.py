@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from transformers import GenerationConfig
 
-from data_modules.phase_data_module import EvalRow
+from data_modules.evaluation_rows import EvalRow
 from trainer.attention import generation_attention
 from trainer.engine import ZeroEngine
 

@@ -10,7 +10,7 @@ import lzma
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import pyarrow as pa
 
@@ -52,7 +52,7 @@ class Line(NamedTuple):
         return self.size > MAX_ROW_BYTES
 
 
-def open_bytes(path: Path) -> io.BufferedIOBase:
+def open_bytes(path: Path) -> IO[bytes] | io.BufferedIOBase:
     """Open for reading, decompressed by the file's last extension."""
     suffix = path.suffix.lower()
     if suffix == ".gz":
@@ -92,7 +92,7 @@ def lines_of(path: Path, start: int = 0, end: int = -1, first: int = 1) -> Itera
                     check_encoding(path, raw)
                 size = len(raw)
                 if size > MAX_ROW_BYTES:
-                    size += _skip_line(file) if not raw.endswith(b"\n") else 0
+                    size += skip_line(file) if not raw.endswith(b"\n") else 0
                     yield Line(number, raw[: 4 * _SHOWN].decode(errors="replace")[:_SHOWN], size)
                 else:
                     yield Line(number, raw.decode("utf-8-sig" if number == 1 else "utf-8"), size)
@@ -103,7 +103,8 @@ def lines_of(path: Path, start: int = 0, end: int = -1, first: int = 1) -> Itera
         raise unreadable(path, number, error) from error
 
 
-def _skip_line(file: io.BufferedIOBase) -> int:
+def skip_line(file: IO[bytes] | io.BufferedIOBase) -> int:
+    """Read to the end of the line or file without holding it; returns the bytes passed over."""
     skipped = 0
     while piece := file.readline(_READ):
         skipped += len(piece)

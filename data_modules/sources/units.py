@@ -6,7 +6,6 @@ What the units of a source are depends on its files only, never on how many work
 from __future__ import annotations
 
 import json
-import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from data_modules.sources.files import HUB, Kind, kind_of, label_of, saved_split
 from data_modules.sources.formats import FIELDS, RowFault, id_of, record_of
 from data_modules.sources.json_rows import RawRow, is_jsonl, json_rows, jsonl_rows
 from data_modules.sources.selection import selection_of
-from data_modules.sources.streams import COMPRESSIONS
+from data_modules.sources.streams import COMPRESSIONS, skip_line
 from data_modules.sources.tables import (
     arrow_rows,
     hub_rows,
@@ -175,20 +174,21 @@ def line_ranges(path: Path, size: int) -> list[tuple[int, int, int]]:
         (first byte, end byte, number of the first line); the last end is -1.
     """
     ranges: list[tuple[int, int, int]] = []
-    start, first = 0, 1
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+    start, first, whole = 0, 1, path.stat().st_size
+    # Read, not memory-mapped: mapped pages would count as memory of the process.
+    with path.open("rb") as file:
         while True:
-            # a line that ends exactly at the target ends the range
-            cut = text.find(b"\n", start + size - 1) + 1
-            if cut == 0 or cut == len(text):
+            piece = file.read(size)
+            lines = piece.count(b"\n")
+            end = start + len(piece)
+            if not piece.endswith(b"\n"):
+                end += skip_line(file)
+                lines += 1
+            if end >= whole:
                 ranges.append((start, -1, first))
                 return ranges
-            ranges.append((start, cut, first))
-            first += sum(
-                text[place : min(place + size, cut)].count(b"\n")
-                for place in range(start, cut, size)
-            )
-            start = cut
+            ranges.append((start, end, first))
+            start, first = end, first + lines
 
 
 def read_unit(unit: Unit, source: SourceConfig) -> Iterator[Record | Reject | None]:

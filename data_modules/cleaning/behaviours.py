@@ -14,11 +14,11 @@ LIST_MARKER = (
     r"(?:[(（]?(\d{1,2})(?:[)）]|[.．](?=[ \t]|[\u4e00-\u9fffA-Z\"“*])|、)[ \t]*"
     r"|([①-⑳])[ \t]*|([-*+•·‣●▪][ \t]+|[•●▪‣][ \t]*))(?=\S)"
 )
-_LIST_LINE = re.compile(rf"^[ \t]*{LIST_MARKER}", re.M)
+_LIST_LINE = re.compile(rf"[ \t]*{LIST_MARKER}")
 
 # A line that opens like a statement. Prose may have one such line, hardly two.
 _CODE_LINE = re.compile(
-    "^[ \\t]*(?:"
+    r"[ \t]*(?:"
     + "|".join(
         (
             r"(?:async )?def \w+ *\(",
@@ -36,13 +36,14 @@ _CODE_LINE = re.compile(
             r"(?:const|let|var) \w+ *=",
             r"(?:function|func|fn) \w* *\(",
             r"(?:SELECT|INSERT INTO|UPDATE|CREATE TABLE|DELETE FROM) .+",
-            r"[A-Za-z_][\w.]*(?:\[[^\]]*\])? *[+*/-]?= *[^= ].*[\w)\]}\"';]$",
+            # "Siamese = Cat" is a table, "count = 0" a statement
+            r"[A-Za-z_][\w.]*(?:\[[^\]]*\])? *[+*/-]?= *(?=[^= ])"
+            r"(?=.*[(\[{\"';+*/]|\d+$|True$|False$|None$)",
             r"[\w.]+\(.*\) *;?$",
             r"[{}] *;?$",
         )
     )
-    + ")",
-    re.M,
+    + ")"
 )
 _DEFINITION = re.compile(
     r"(?:async )?def \w+ *\(.*:|class \w+.*:$|#include *[<\"]|from [\w.]+ import \w"
@@ -74,29 +75,34 @@ _ZH_CANNOT = (
     r"(?:我|本人|我们)?(?:暂时|目前|现在)?(?:无法|不能|没法|没办法|不便|不可以|不会)"
     r"(?:为您|为你|帮您|帮你|向您|向你|给您|给你|直接)?"
 )
-_ZH_HELP = r"(?:提供|协助|满足|生成|访问|回应|参与|帮助[您你]|讨论[这该此]|(?:回答|执行|处理|完成)[这该您你此])"
-_REFUSAL = re.compile(
-    "|".join(
-        (
-            rf"^\W*(?:{_EN_SORRY})?(?:(?:but|however),? )?i{_EN_CANNOT}{_EN_HELP}",
-            rf"(?:^|[.!?,\n] ?)(?:i['’]?m sorry,? (?:but )?)?{_EN_AI} [^.!?\n]{{0,60}}?"
-            r"(?:can['’]?t|cannot|unable|not able|do(?:n['’]t| not)|am not)\b",
-            r"^\W*(?:i['’]m|i am) just an ai\b",
-            rf"^\W*{_ZH_SORRY}{_ZH_CANNOT}{_ZH_HELP}",
-            r"(?:^|[。，！\n])(?:作为|我是|身为)(?:一个|一名|一款)?(?:AI|人工智能|大型?语言|语言模型)"
-            r"[^。！？\n]{0,25}?(?:无法|不能|没有|不会|不具备|不可以|没办法)",
-        )
-    ),
-    re.I,
+_ZH_HELP = (
+    "(?:提供|协助|满足|生成|访问|回应|参与|帮助[您你]|讨论[这该此]|"
+    "(?:回答|执行|处理|完成)[这该您你此])"
 )
+_OPENS_DECLINING = re.compile(
+    rf"\W*(?:(?:{_EN_SORRY})?(?:(?:but|however),? )?i{_EN_CANNOT}{_EN_HELP}"
+    r"|(?:i['’]m|i am) just an ai\b"
+    rf"|{_ZH_SORRY}{_ZH_CANNOT}{_ZH_HELP})"
+)
+_MODEL_DECLINES = re.compile(
+    rf"(?:^|[.!?,\n] ?)(?:i['’]?m sorry,? (?:but )?)?{_EN_AI} [^.!?\n]{{0,60}}?"
+    r"(?:can['’]?t|cannot|unable|not able|do(?:n['’]t| not)|am not)\b"
+    r"|(?:^|[。，！\n])(?:作为|我是|身为)(?:一个|一名|一款)?(?:ai|人工智能|大型?语言|语言模型)"
+    r"[^。！？\n]{0,25}?(?:无法|不能|没有|不会|不具备|不可以|没办法)"
+)
+#: One of these is in whatever ``_MODEL_DECLINES`` finds.
+_MODEL_WORDS = ("an ai", "artificial", "language model", "人工智能", "语言", "作为", "我是", "身为")
 #: Refusals open an answer; later in it, the same words are about something else.
 _REFUSAL_HEAD = 240
-_QUESTION_END = re.compile(r"[?？][\"”’'）)\]》」*_~ \s]*$")
+_CLOSERS = " \n\"”’'）)]》」*_~"
 
 
 def is_refusal(text: str) -> bool:
     """Whether a text declines, in English or Chinese, in its first sentences."""
-    return _REFUSAL.search(text[:_REFUSAL_HEAD]) is not None
+    head = text[:_REFUSAL_HEAD].lower()
+    if _OPENS_DECLINING.match(head):
+        return True
+    return any(word in head for word in _MODEL_WORDS) and bool(_MODEL_DECLINES.search(head))
 
 
 def is_json(text: str) -> bool:
@@ -115,7 +121,7 @@ def is_code(text: str) -> bool:
     if parses_as_python(text):
         return True
     lines = [line for line in text.split("\n") if line.strip()]
-    hits = len(_CODE_LINE.findall(text))
+    hits = _count(_CODE_LINE, lines)
     first = bool(lines) and _CODE_LINE.match(lines[0]) is not None
     return first and hits >= 2 and 2 * hits >= len(lines)
 
@@ -133,6 +139,10 @@ def parses_as_python(text: str) -> bool:
     return any(not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call) for node in body)
 
 
+def _count(pattern: re.Pattern[str], lines: list[str]) -> int:
+    return sum(pattern.match(line) is not None for line in lines)
+
+
 def behaviours_of(text: str) -> set[Behaviour]:
     """What an answer shows.
 
@@ -146,15 +156,16 @@ def behaviours_of(text: str) -> set[Behaviour]:
     text = text.strip()
     fenced = "```" in text
     body = text
+    lines = text.split("\n")
     if fenced and text.startswith("```") and text.endswith("```"):
         body = text[:-3].partition("\n")[2]
     if is_json(body):
         found.add(Behaviour.json)
-    elif fenced or _DEFINITION.match(text) or len(_CODE_LINE.findall(text)) >= 2:
+    elif fenced or _DEFINITION.match(text) or _count(_CODE_LINE, lines) >= 2:
         found.add(Behaviour.code)
-    if len(_LIST_LINE.findall(text)) >= 2:
+    if len(lines) > 1 and _count(_LIST_LINE, lines) >= 2:
         found.add(Behaviour.list)
-    if _QUESTION_END.search(text[-40:]):
+    if text.rstrip(_CLOSERS).endswith(("?", "？")):
         found.add(Behaviour.question)
     if is_refusal(text):
         found.add(Behaviour.refusal)

@@ -376,6 +376,7 @@ def _similar_prompts(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows with nearly an evaluation row's prompt, that row, and the similarity."""
     best: dict[int, tuple[float, int]] = {}
+    asked = evaluation.hashes(np.arange(evaluation.count))[:, :NUM_PERM]
     seen: set[tuple[int, int]] = set()
     for span in bands_of(threshold, values=1):
         known = evaluation.band(["prompt_hashes"], span, None)
@@ -390,8 +391,7 @@ def _similar_prompts(
             hashes = rows.hashes(block)[:, :NUM_PERM]
             for row, own in zip(block.tolist(), hashes, strict=True):
                 others = np.sort(order[first[row] : last[row]][:MOST_COMPARED])
-                theirs = evaluation.hashes(others)[:, :NUM_PERM]
-                close = others[(theirs == own).mean(1) >= threshold - _MARGIN]
+                close = others[(asked[others] == own).mean(1) >= threshold - _MARGIN]
                 for other in close.tolist():
                     if (row, other) in seen:
                         continue
@@ -420,8 +420,8 @@ def _similar_rows(
     for number, span in enumerate(bands):
         keys = rows.band(["prompt_hashes", "answer_hashes"], span, signed)[kept]
         order, starts, ends = _runs(keys)
-        for members in _buckets(rows, kept, order, starts, ends, bands[number - 1]):
-            _compare(rows, members, threshold, pairs)
+        for bucket in _batches(_buckets(rows, kept, order, starts, ends, bands[number - 1])):
+            _compare(rows, bucket, threshold, pairs)
     # In the order of rows: who is like a row that goes itself may stay.
     gone: dict[int, tuple[int, float]] = {}
     for later, earlier in sorted(pairs):
@@ -459,31 +459,55 @@ def _buckets(
                 yield some[inner[left:right]]
 
 
+def _batches(buckets: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """Buckets in lists of about :data:`_BLOCK` rows, whose hashes are then read at once."""
+    batch: list[np.ndarray] = []
+    size = 0
+    for members in buckets:
+        batch.append(members)
+        size += len(members)
+        if size >= _BLOCK:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
 def _compare(
-    rows: _Rows, members: np.ndarray, threshold: float, pairs: dict[tuple[int, int], float]
+    rows: _Rows, buckets: list[np.ndarray], threshold: float, pairs: dict[tuple[int, int], float]
 ) -> None:
-    """Verify every row against the last :data:`MOST_COMPARED` earlier ones that are like none before."""
-    for start in range(0, len(members), _BLOCK):
-        block = members[start : start + _BLOCK]
-        hashes = rows.hashes(block)
-        heads = np.empty(MOST_COMPARED, np.int64)  # places in the block
-        count = 0
-        for place, row in enumerate(block.tolist()):
-            used = heads[: min(count, MOST_COMPARED)]
-            same = hashes[used] == hashes[place]
-            alike = np.minimum(same[:, :NUM_PERM].mean(1), same[:, NUM_PERM:].mean(1))
-            close = np.flatnonzero(alike >= threshold - _MARGIN)
-            matched = False
-            for head in used[close[np.argsort(-alike[close], kind="stable")]].tolist():
-                pair = (row, int(block[head]))
-                if pair not in pairs:
-                    pairs[pair] = _likeness(rows, *pair, threshold)
-                if pairs[pair]:
-                    matched = True
-                    break
-            if not matched:
-                heads[count % MOST_COMPARED] = place
-                count += 1
+    """Verify the rows of every bucket against earlier ones of it; results are added to ``pairs``."""
+    distinct = np.unique(np.concatenate(buckets))
+    hashes = rows.hashes(distinct)
+    for members in buckets:
+        local = hashes[np.searchsorted(distinct, members)]
+        _compare_bucket(rows, members, local, threshold, pairs)
+
+
+def _compare_bucket(
+    rows: _Rows,
+    members: np.ndarray,
+    hashes: np.ndarray,
+    threshold: float,
+    pairs: dict[tuple[int, int], float],
+) -> None:
+    """Every row against the last :data:`MOST_COMPARED` earlier ones that are like none before them."""
+    heads = np.zeros(min(MOST_COMPARED, len(members)), np.int64)
+    count = 1
+    for place, row in enumerate(members.tolist()[1:], start=1):
+        used = heads[:count]
+        same = hashes[used] == hashes[place]
+        alike = np.minimum(same[:, :NUM_PERM].mean(1), same[:, NUM_PERM:].mean(1))
+        close = np.flatnonzero(alike >= threshold - _MARGIN)
+        for head in used[close[np.argsort(-alike[close], kind="stable")]].tolist():
+            pair = (row, int(members[head]))
+            if pair not in pairs:
+                pairs[pair] = _likeness(rows, *pair, threshold)
+            if pairs[pair]:
+                break
+        else:
+            heads[count % MOST_COMPARED] = place
+            count += 1
 
 
 def _likeness(rows: _Rows, row: int, other: int, threshold: float) -> float:

@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 
 #: Characters that are looked at. A text's language rarely changes after them.
-HEAD = 600
+HEAD = 300
 
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
 _KANA = re.compile(r"[\u3041-\u30ff\u31f0-\u31ff\uff66-\uff9f]+")
@@ -27,39 +27,45 @@ _WEIGHT = {"zh": 3, "ja": 3, "ko": 2}
 _FUNCTION_WORDS: dict[str, frozenset[str]] = {
     language: frozenset(words.split())
     for language, words in {
-        "en": "the of and to is are was were that this it for with you your he she his her they "
+        "en": "the of and in to is are was were that this it for with you your he she his her they "
         "not be have has i we my as at by from or what how do did can will which their an on",
-        "de": "der die das und ist nicht ein eine einen dem den mit für auf sich auch ich wir sie "
+        "de": "der die das und in ist nicht ein eine einen dem den mit für auf sich auch ich wir sie "
         "zu von im wie wird wurde sind oder aber nach bei einer dass",
         "fr": "le la les des et est une du dans que qui pour pas sur avec ce cette sont il elle je "
         "nous vous au aux plus ne se mais ou par",
         "es": "el la los las de y es una en que por con para no un del se su lo como más pero sus al "
         "este esta son fue muy",
-        "it": "il lo gli di e è una che per con non un del della sono si nel come ma anche più le "
+        "it": "il lo gli di in e è una che per con non un del della sono si nel come ma anche più le "
         "dei alla questo questa",
         "pt": "o os as de e é uma que por com para não um do da em se no na como mais mas dos das ao "
         "são foi",
-        "nl": "de het een en is van niet dat op te zijn met voor ik je wij hij ze ook aan er maar om "
+        "nl": "de het een en in is van niet dat op te zijn met voor ik je wij hij ze ook aan er maar om "
         "bij naar wordt",
     }.items()
 }
-_LATIN_ONLY_WORDS = frozenset().union(*(words for words in _FUNCTION_WORDS.values()))
-_APART = re.compile(r"[^\W\d_]+")
+_KNOWN_WORDS = frozenset().union(*(words for words in _FUNCTION_WORDS.values()))
+#: No prose: fenced and inline code, formulae and their commands, addresses.
+_NOT_PROSE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|\$[^$\n]*\$|\\[A-Za-z]+|\w+://\S+", re.S)
 
 
 @lru_cache(maxsize=16)
 def language_of(text: str) -> str:
-    """The language that most of the first :data:`HEAD` characters are in.
+    """The language that most of the first :data:`HEAD` characters of prose are in.
+
+    Code between backticks, formulae between dollar signs and addresses do not count.
 
     By script: ``zh`` (Han without kana, whichever variety), ``ja``, ``ko``, ``ru`` (any Cyrillic),
     ``ar`` (any Arabic), ``hi``, ``th``, ``el``, ``he``, ``bn``, ``ta``, ``ka``, ``hy``. Latin letters
     are ``en``, ``de``, ``fr``, ``es``, ``it``, ``pt`` or ``nl`` by the most function words; without any,
-    plain ASCII letters count as ``en`` (also where they are a name, a label or code), others as
-    unknown. It cannot tell other Latin-script languages, nor short phrases of those above.
+    words of plain ASCII letters count as ``en`` (also where they are a name, a label or code), words
+    with accents as unknown. It cannot tell other Latin-script languages, nor short phrases of those above.
 
     Returns:
         A code, or "" where there are no letters or no ground to decide.
     """
+    text = text[: 2 * HEAD]
+    if "`" in text or "$" in text or "\\" in text or "://" in text:
+        text = _NOT_PROSE.sub(" ", text)
     text = text[:HEAD]
     if text.isascii():
         return _latin_language(text)
@@ -83,16 +89,19 @@ def language_of(text: str) -> str:
 
 
 def _latin_language(text: str) -> str:
-    words = set(_APART.findall(text.lower()))
-    found = words & _LATIN_ONLY_WORDS
+    words = set(text.lower().split())
+    found = words & _KNOWN_WORDS
     if not found:
-        return "en" if words and all(map(str.isascii, words)) else ""
-    best, most = "en", len(found & _FUNCTION_WORDS["en"])
+        plain = sum(word.isascii() and not word.isdigit() for word in words)
+        letters = _LATIN.search(text)
+        return "en" if letters and plain and 4 * plain >= 3 * len(words) else ""
+    english = len(found & _FUNCTION_WORDS["en"])
+    if english == len(found):
+        return "en"
+    best, most = "en", english
     for language, known in _FUNCTION_WORDS.items():
         hits = len(found & known)
         # one shared word ("an", "die", "no") is no ground to leave English
         if hits > most and hits >= 2:
             best, most = language, hits
-    if most == 0 and not all(map(str.isascii, words)):
-        return ""
     return best

@@ -166,7 +166,7 @@ _TARGET = re.compile(
         (
             r"\b(?:in)?to (?:simplified |traditional |mandarin |standard |fluent |natural |plain )?"
             r"(chinese|mandarin|english)\b",
-            rf"(?:[译换变转改写]?[成为]|译到|译作|into |to )(?:简体|繁体|标准|地道的?|流畅的?|现代)?{_ZH_NAMES}",
+            rf"(?:[译换变转改写]?[成为]|译到|译作|into |to )(?:简体|繁体|标准|地道的?|流畅的?)?{_ZH_NAMES}",
             r"[英日法德韩俄](?:文|语)?[译翻](中文|汉语|中|汉)|[中汉](?:文|语)?[译翻](英文|英语|英)",
             r"\bin (chinese|english)\b",
             rf"用(?:简体|地道的?)?{_ZH_NAMES}(?:表达|表述|翻译|写|说|怎么说)",
@@ -174,7 +174,6 @@ _TARGET = re.compile(
     ),
     re.I,
 )
-_NOT_PROSE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|\$[^$\n]*\$|https?://\S+", re.S)
 _LETTERS = re.compile(r"[^\W\d_]")
 _ENOUGH_LATIN = 12
 
@@ -202,8 +201,7 @@ def _parts(record: Record) -> tuple[str, str]:
 class WrongLanguage(Rule):
     """Answers not in one of their task's languages; translations that are none.
 
-    Languages are judged on prose (no code, formulae, addresses) that has enough of it: Latin letters
-    fewer than a dozen are no sign of a language, they may be a name.
+    Latin letters fewer than a dozen are no sign of a language: they may be a name.
     """
 
     name = "wrong_language"
@@ -213,8 +211,6 @@ class WrongLanguage(Rule):
         if record.negative or not (task.answer_languages or task.translates):
             return None
         answer = record.answer
-        if "`" in answer or "$" in answer or "://" in answer:
-            answer = _NOT_PROSE.sub(" ", answer)
         language = language_of(answer)
         if task.answer_languages and language not in ("", *task.answer_languages):
             allowed = ", ".join(task.answer_languages)

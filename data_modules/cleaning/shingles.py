@@ -24,31 +24,33 @@ def normalised(text: str) -> str:
 def shingles(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Hashed shingles of normalised texts, one text behind the other.
 
+    One shingle opens at every character; the last ones of a text are cut off by its end.
+
     Returns:
-        uint64 [S] hashes, equal shingles repeated, and int64 [texts + 1] offsets. A text shorter than a
-        shingle is one shingle; an empty text has none.
+        uint64 [S] hashes, equal shingles repeated, and int64 [texts + 1] offsets.
     """
-    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    # A few blanks between texts would mix neighbours: every place knows how much of its text is left.
-    raw = "".join(texts).encode("utf-32-le", "surrogatepass")
+    end = "\0" * (_LONG - 1)
+    raw = (end.join(texts) + end).encode("utf-32-le", "surrogatepass")
     letters = np.frombuffer(raw, np.uint32).astype(np.uint64)
-    left = np.repeat(offsets[1:], lengths) - np.arange(len(letters))
-    size = np.where(letters >= _CJK_FROM, _SHORT, _LONG)
-    padded = np.concatenate([letters, np.zeros(_LONG, np.uint64)])
-    hashes = np.zeros(len(letters), np.uint64)
-    for place in range(_LONG):
-        inside = (place < left) & (place < size)
-        letter = np.where(inside, padded[place : place + len(letters)], np.uint64(0))
-        hashes = hashes * _MULTIPLIER + letter
-    # spread: MinHash multiplies, and the low bits of a product know only the low bits of its factors
+    count = len(letters) - len(end)
+    hashes = letters[:count].copy()
+    for place in range(1, _SHORT):
+        hashes = hashes * _MULTIPLIER + letters[place : place + count]
+    long = hashes
+    for place in range(_SHORT, _LONG):
+        long = long * _MULTIPLIER + letters[place : place + count]
+    hashes = np.where(letters[:count] >= _CJK_FROM, hashes, long)
+    # Spread: MinHash multiplies, and the low bits of a product know only those of its factors.
     hashes ^= hashes >> np.uint64(29)
     hashes *= np.uint64(0xBF58476D1CE4E5B9)
     hashes ^= hashes >> np.uint64(32)
-    # a shingle cut off by the end of its text is inside the one before it
-    whole = (size <= left) | (np.arange(len(letters)) == np.repeat(offsets[:-1], lengths))
-    kept = np.concatenate([[0], np.cumsum(whole)])
-    return hashes[whole], kept[offsets]
+    starts = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum([len(text) + len(end) for text in texts], out=starts[1:])
+    starts[-1] = count
+    inside = letters[:count] != 0
+    kept = np.zeros(count + 1, np.int64)
+    np.cumsum(inside, out=kept[1:])
+    return hashes[inside], kept[starts]
 
 
 def minhashes(texts: Sequence[str]) -> np.ndarray:

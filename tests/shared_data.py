@@ -111,14 +111,18 @@ def made_store(lengths: Mapping[str, Iterable[int]]) -> SampleStore:
     """A store of made-up samples; the same task gets the same tokens whatever the others are.
 
     The last third of every sample, at least one token, is supervised.
+
+    Args:
+        lengths: task -> tokens of each sample; a negative number makes a negative of so many.
     """
     tasks = tuple(sorted(lengths))
 
-    def sample(task: str, index: int, length: int) -> Sample:
+    def sample(task: str, index: int, signed: int) -> Sample:
+        length, sign = abs(signed), 1 if signed > 0 else -1
         mark = sum(map(ord, task))
         ids = [1000 * mark + 100 * index + place for place in range(length)]
         mask = np.arange(length) >= min(length - 1, max(1, 2 * length // 3))
-        return Sample(task, ids, mask, row_key=key_of(task, str(index)))
+        return Sample(task, ids, mask, sign, row_key=key_of(task, str(index)))
 
     return SampleStore.build(
         tasks,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 SMOOTHING = 0.95  # share of the average that a step keeps: about the last twenty count
+FIRST_STEPS = 20  # since the first negative, in which nothing is said yet
 MOST_RISE = 0.05
 
 
@@ -19,6 +20,7 @@ class NegativesWatch:
     def __init__(self) -> None:
         self._sums: dict[str, tuple[float, float]] = {}  # task -> weighted losses, weights
         self._before: dict[str, float] = {}
+        self._steps = 0  # since the first negative
         self._warned = False
 
     def warning(self, losses: Mapping[str, float], has_negatives: bool) -> str | None:
@@ -30,9 +32,10 @@ class NegativesWatch:
         if has_negatives and not self._before:
             # This step's loss is from before its update.
             self._before = smoothed
+        self._steps += bool(self._before)
         before = sum(self._before.values())
         now = sum(smoothed[task] for task in self._before)
-        if self._warned or now <= (1 + MOST_RISE) * before:
+        if self._warned or self._steps <= FIRST_STEPS or now <= (1 + MOST_RISE) * before:
             return None
         self._warned = True
         count = len(self._before)

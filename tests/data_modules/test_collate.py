@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from data_modules.collate import IGNORE_INDEX, Batch, collate
-from data_modules.samples import SampleStore
+from data_modules.samples import Sample, SampleStore
 
 PAD = 99
 X = IGNORE_INDEX
@@ -16,9 +16,9 @@ def store() -> SampleStore:
     return SampleStore.build(
         ("code", "qa"),
         [
-            (1, [11, 12, 13], np.array([False, True, True])),
-            (0, [21, 22], np.array([False, True])),
-            (1, [31, 32, 33, 34, 35], np.array([False, True, False, False, True])),
+            Sample("qa", [11, 12, 13], np.array([False, True, True])),
+            Sample("code", [21, 22], np.array([False, True])),
+            Sample("qa", [31, 32, 33, 34, 35], np.array([False, True, False, False, True])),
         ],
     )
 
@@ -89,3 +89,12 @@ def test_a_repeated_row_counts_every_time() -> None:
     got = collate(store(), np.array([1, 1]), np.array([0.5, 0.25]), PAD, packing=True)
     assert got.input_ids.tolist() == [[21, 22, 21, 22]]
     assert got.loss_weights.tolist() == [[0, 0.5, 0, 0.25]]
+
+
+def test_the_sign_of_a_weight_is_kept_even_of_zero() -> None:
+    for packing in (True, False):
+        weights = np.array([-0.0, 0.0, -0.25])
+        got = collate(store(), np.array([0, 1, 2]), weights, PAD, packing).loss_weights
+        at = torch.signbit(got).sum(-1)
+        assert at.tolist() == ([4] if packing else [2, 0, 2])
+        assert float(got.min()) == -0.25

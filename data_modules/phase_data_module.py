@@ -29,8 +29,7 @@ from data_modules.records import Reject
 from data_modules.rejects import RejectCounts, add_counts
 from data_modules.roles import resolve_roles
 from data_modules.samples import SampleStore
-
-NO_BOUNDARY = BoundaryConfig(tag=False, constraint=False)
+from data_modules.wording import phase_boundary
 
 
 @dataclass
@@ -70,7 +69,7 @@ class PhaseDataModule:
 
     def boundary_of(self, phase: str) -> BoundaryConfig:
         """The boundary texts that a phase's prompts carry."""
-        return self.boundary if self.mixtures[phase].boundary else NO_BOUNDARY
+        return phase_boundary(self.boundary, self.mixtures[phase])
 
     def wording(self, phase: str) -> Wording:
         """How a phase words its requests."""

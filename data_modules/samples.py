@@ -173,7 +173,7 @@ class SampleStore:
             name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in (*_ARRAYS, "offsets")
         }
         names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
-        return cls(**arrays, **{name: tuple(names[name]) for name in _NAMES})
+        return cls(**arrays | {name: tuple(names[name]) for name in _NAMES})
 
 
 def join_stores(tasks: tuple[str, ...], parts: Sequence[Path], folder: Path) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from data_modules.sources.files import discovered_tasks
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from data_modules.benchmark import generate
 from data_modules.config import TaskConfig
 from data_modules.faults import ConfigFault, Fault, UserFault
+from data_modules.sources.files import discovered_tasks
 from trainer.config.schema import Config
 from trainer.config.strict_merge import to_config
 

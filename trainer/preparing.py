@@ -21,8 +21,8 @@ from data_modules.seeding import generator
 from trainer.config.schema import Config
 from trainer.config.validate import validate
 from trainer.console import make_console, quieten_libraries
-from trainer.train import make_data
 from trainer.run_directory import write_json, write_text
+from trainer.train import make_data
 
 _PREVIEW_ROWS = 1  # of every task and phase
 

@@ -89,9 +89,10 @@ def tokens_fingerprint(
             "tokenizer": _tokenizer_digest(tokenizer),
             "template": tokenizer.chat_template,
             "special": [tokenizer.bos_token, tokenizer.eos_token],
-            "wording": wording_key(
-                {task: data.tasks[task] for task in data.tasks}, boundary, prompts, phase, seed
-            ),
+            "wording": {
+                task: wording_key(task, data.tasks, boundary, prompts, phase, seed)
+                for task in trained_tasks
+            },
             "max_seq_len": data.max_seq_len,
             "overlong": data.overlong,
             "tasks": [sorted(data.tasks), trained_tasks],

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +59,7 @@ def _set_up(
 def _run(job: _Job) -> TokenStats:
     stats_file = job.folder / STATS_FILE
     if stats_file.is_file():
-        return TokenStats(**json.loads(stats_file.read_text(encoding="utf-8")))
+        return TokenStats.read(stats_file)
     records = _part_records(job.part) if job.part is not None else _made(job.negatives)
     stats, rejects = TokenStats(), list[Reject]()
     samples = _Process.tokeniser.samples(records, stats, rejects)
@@ -69,7 +68,7 @@ def _run(job: _Job) -> TokenStats:
         store.write(scratch)
         lines = "".join(map(reject_line, rejects))
         (scratch / REJECTS_FILE).write_text(lines, encoding="utf-8")
-        (scratch / STATS_FILE).write_text(json.dumps(asdict(stats)), encoding="utf-8")
+        stats.write(scratch / STATS_FILE)
     return stats
 
 
@@ -150,14 +149,14 @@ def tokenise(
     )
     stats = TokenStats()
     for one in all_stats:
-        stats.add(one)
+        stats.merge(one)
     with scratch_beside(folder) as scratch:
         join_stores(tasks, [job.folder for job in jobs], scratch)
         join_files([job.folder / REJECTS_FILE for job in jobs], scratch / REJECTS_FILE)
-        (scratch / STATS_FILE).write_text(json.dumps(asdict(stats)), encoding="utf-8")
+        stats.write(scratch / STATS_FILE)
     shutil.rmtree(work)
 
 
 def read_stats(folder: Path) -> TokenStats:
     """What :func:`tokenise` refused and how it worded the rows of a store."""
-    return TokenStats(**json.loads((folder / STATS_FILE).read_text(encoding="utf-8")))
+    return TokenStats.read(folder / STATS_FILE)

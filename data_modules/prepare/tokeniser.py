@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from data_modules.negatives import negative_mask
 from data_modules.records import Message, Record, Reject
 from data_modules.rejects import RejectCounts, add_counts, record_text
 from data_modules.samples import Sample, key_of
-from data_modules.wording import Worded, worded
+from data_modules.wording import Worded, WordingCounts, worded
 
 # Rule under which a sample that is kept, cut short, is listed among the rejects.
 TRUNCATED = "truncated"
@@ -37,30 +39,26 @@ class Wording:
 
 @dataclass
 class TokenStats:
-    """What tokenising did: refused rows by task and rule, and the counts of the wording."""
+    """What tokenising did: refused rows, by task and rule, and how the others were worded."""
 
     rejects: RejectCounts = field(default_factory=dict)
-    rows: int = 0
-    tagged: int = 0
-    paraphrased: int = 0
-    cues: dict[str, dict[str, int]] = field(default_factory=dict)
+    wording: WordingCounts = field(default_factory=WordingCounts)
 
-    def count(self, record: Record, words: Worded) -> None:
-        """Count how one row was worded."""
-        self.rows += 1
-        self.tagged += words.tagged
-        self.paraphrased += words.paraphrased
-        if words.cue_of:
-            cues = self.cues.setdefault(record.task, {})
-            cues[words.cue_of] = cues.get(words.cue_of, 0) + 1
-
-    def add(self, other: TokenStats) -> None:
+    def merge(self, other: TokenStats) -> None:
         """Add another part's counts."""
-        self.rows += other.rows
-        self.tagged += other.tagged
-        self.paraphrased += other.paraphrased
         self.rejects = add_counts([self.rejects, other.rejects])
-        self.cues = add_counts([self.cues, other.cues])
+        self.wording.merge(other.wording)
+
+    def write(self, path: Path) -> None:
+        """Keep the counts as JSON."""
+        values = {"rejects": self.rejects, "wording": self.wording.as_json()}
+        path.write_text(json.dumps(values), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> TokenStats:
+        """What :meth:`write` kept."""
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return cls(values["rejects"], WordingCounts.from_json(values["wording"]))
 
 
 class Tokeniser:
@@ -129,7 +127,7 @@ class Tokeniser:
                 rejects.append(Reject(record.task, record.origin, *refusal, text, record.row_id))
                 if refusal[0] != TRUNCATED:
                     continue
-            stats.count(record, one)
+            stats.wording.add(record.task, one)
             yield self._sample(record, ids, mask)
 
     def _sample(self, record: Record, ids: list[int], mask: np.ndarray) -> Sample:

@@ -138,13 +138,14 @@ def _kept(module: PhaseDataModule, task: str) -> list[KeptExample]:
 
 
 def _wording(module: PhaseDataModule, phase: str) -> Wording:
-    stats = module.token_stats(phase)
+    counts = module.token_stats(phase).wording
+    rows, tagged = counts.rows.total(), counts.tagged.total()
     return {
-        "rows": stats.rows,
-        "tagged": stats.tagged,
-        "untagged": stats.rows - stats.tagged,
-        "cues": stats.cues,
-        "paraphrased": stats.paraphrased,
+        "rows": rows,
+        "tagged": tagged,
+        "untagged": rows - tagged,
+        "cues": {task: dict(cues) for task, cues in counts.cues.items()},
+        "paraphrased": counts.paraphrased.total(),
     }
 
 

@@ -7,9 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-
-from data_modules.config import DataConfig, SourceConfig, TaskConfig
-from data_modules.faults import DataFault
 from data_modules.reading import (
     count_rejects,
     discovered_tasks,
@@ -17,6 +14,9 @@ from data_modules.reading import (
     reject_words,
     write_rejects,
 )
+
+from data_modules.config import DataConfig, SourceConfig, TaskConfig
+from data_modules.faults import DataFault
 from data_modules.records import Reject
 from tests.shared_data import data_config, write_rows, write_task
 

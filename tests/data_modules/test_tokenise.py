@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data_modules.tokenise import NO_BOUNDARY, store_fingerprint, tokenise
 
 from data_modules.chat import ChatFormat
 from data_modules.config import BoundaryConfig, DataConfig, Overlong, SourceConfig, TaskConfig
 from data_modules.faults import DataFault
 from data_modules.records import Message, Record
 from data_modules.samples import SampleStore
-from data_modules.tokenise import NO_BOUNDARY, store_fingerprint, tokenise
 from tests.shared_data import CHATML, byte_tokenizer, data_config, write_rows, write_task
 
 # Bytes of "<|user|>\n" + "</s>\n" + "<|assistant|>\n" as tokens: 9 + 2 + 14; "</s>" is one token.

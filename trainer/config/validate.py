@@ -240,7 +240,7 @@ def _data(config: Config) -> Iterator[Fault]:
             faults.append(Fault(key, seen, rule, remedy))
         _at_least(f"{key}.max_new_tokens", task.max_new_tokens, 1, faults)
         if _has_root(config) and data.benchmark is None and _evaluates(config):
-            _readable(f"{key}.source.eval", Path(data.root), task.source.eval, faults)
+            _readable(f"{key}.source.eval", Path(data.root), "", faults)
     yield from faults
 
 

@@ -27,7 +27,23 @@ TASKS = (
 # a long tail, as real mixtures have: the first task holds half of all rows
 SHARES = (50, 4, 6, 9, 7, 5, 4, 5, 5, 5)
 # words of a small vocabulary, so that rows have the look of text without any download
-SYLLABLES = ("ba", "de", "fi", "go", "hu", "ka", "le", "mi", "no", "pu", "ra", "se", "ti", "vo", "zu")
+SYLLABLES = (
+    "ba",
+    "de",
+    "fi",
+    "go",
+    "hu",
+    "ka",
+    "le",
+    "mi",
+    "no",
+    "pu",
+    "ra",
+    "se",
+    "ti",
+    "vo",
+    "zu",
+)
 WORDS = [first + second for first in SYLLABLES for second in SYLLABLES]
 
 

@@ -62,11 +62,17 @@ class RowLosses:
         """
         if not len(self._keys):
             raise DataFault(self._missing(len(row_keys), len(row_keys)))
-        places = np.minimum(np.searchsorted(self._keys, row_keys), len(self._keys) - 1)
-        known = (self._keys[places] == row_keys) & np.isfinite(self._losses[places])
-        if not known.all():
-            raise DataFault(self._missing(int((~known).sum()), len(row_keys)))
-        return self._losses[places]
+        # Keys are hashes: looked up as drawn, every one would miss the processor's caches.
+        order = np.argsort(row_keys)
+        places = np.searchsorted(self._keys, row_keys[order])
+        np.minimum(places, len(self._keys) - 1, out=places)
+        found = self._losses[places]
+        unknown = (self._keys[places] != row_keys[order]) | ~np.isfinite(found)
+        if unknown.any():
+            raise DataFault(self._missing(int(unknown.sum()), len(row_keys)))
+        losses = np.empty_like(found)
+        losses[order] = found
+        return losses
 
     def _missing(self, missing: int, rows: int) -> Fault:
         return self._fault(f"{self._path} has no loss of {missing:,} of {rows:,} drawn rows")

@@ -3,277 +3,49 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from data_modules.benchmark import BenchmarkSpec
-from data_modules.config import DataConfig, SourceConfig, TaskConfig
-from data_modules.faults import ConfigFault, Fault
-from data_modules.mixture import BalanceConfig, Strategy
+from data_modules.config import SourceConfig, TaskConfig
+from tests.shared_config import Rule, both, check, faults_of, numbered, put, sound_config
 from trainer.config.schema import (
     AdaptationKind,
     Config,
-    CurriculumConfig,
     Init,
     ModelConfig,
     Offload,
-    PhaseConfig,
     Precision,
 )
 from trainer.config.validate import validate
 
-Change = Callable[[Config], None]
-
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """A valid configuration: tasks qa, code and the general chat; one phase."""
     monkeypatch.chdir(tmp_path)
-    for name in ("qa", "code", "chat"):
-        for split in ("train", "eval"):
-            path = tmp_path / "data" / split / f"{name}.jsonl"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-    for name in ("config.json", "tokenizer_config.json"):
-        (tmp_path / "model").mkdir(exist_ok=True)
-        (tmp_path / "model" / name).touch()
-    (tmp_path / "empty").mkdir()
-    tasks = {
-        name: TaskConfig({"main": SourceConfig(f"train/{name}.jsonl", f"eval/{name}.jsonl")})
-        for name in ("qa", "code", "chat")
-    }
-    tasks["chat"].general = True
-    return Config(
-        run_name="test",
-        output_dir="outputs/test",
-        data=DataConfig(name="test", root="data", tasks=tasks, groups={"hard": ["code"]}),
-        curriculum=CurriculumConfig(phases={"mix": PhaseConfig(epochs=1.0, replay=0.3)}),
-        model=ModelConfig(name="m", path="./model"),
-    )
+    return sound_config(tmp_path)
 
 
-def faults_of(config: Config, ranks: int = 1) -> list[Fault]:
-    with pytest.raises(ConfigFault) as caught:
-        validate(config, ranks)
-    return caught.value.faults
-
-
-def put(key: str, value: object) -> Change:
-    """Set one dotted key."""
-
-    def change(config: Config) -> None:
-        *path, last = key.split(".")
-        place: object = config
-        for name in path:
-            place = place[name] if isinstance(place, dict) else getattr(place, name)
-        if isinstance(place, dict):
-            place[last] = value
-        else:
-            setattr(place, last, value)
-
-    return change
-
-
-def both(*changes: Change) -> Change:
-    def change(config: Config) -> None:
-        for one in changes:
-            one(config)
-
-    return change
-
-
-def drop_general(config: Config) -> None:
-    config.data.tasks["chat"].general = False
-
-
-MIX = "curriculum.phases.mix"
-RULES: list[tuple[Change, str, str, str, str]] = [
+RULES: list[Rule] = [
     # change, where, seen, rule, part of the remedy
     (put("run_name", " "), "run_name", "empty", "a run is kept under it", "Set run_name"),
     (put("output_dir", ""), "output_dir", "empty", "a run is kept under it", "Set output_dir"),
-    # curriculum
-    (put("curriculum.phases", {}), "curriculum.phases", "no phase", "a run needs one", "=full"),
-    (
-        put("curriculum.select", {"nosuch": {}}),
-        "+phase=nosuch",
-        "the curriculum has no phase 'nosuch'",
-        "its phases are mix",
-        "'+phase@curriculum.phases.nosuch=nosuch'",
-    ),
-    (
-        put(f"{MIX}.steps", 3),
-        f"{MIX}.epochs/steps/tokens",
-        "epochs and steps given",
-        "a phase is exactly one of epochs, steps and tokens long",
-        "Set the others to null",
-    ),
-    (
-        put(f"{MIX}.epochs", None),
-        f"{MIX}.epochs/steps/tokens",
-        "none of them given",
-        "a phase is exactly one of epochs, steps and tokens long",
-        f"Set {MIX}.epochs=1",
-    ),
-    (put(f"{MIX}.epochs", 0.0), f"{MIX}.epochs", "0", "it must be above 0", ""),
-    (
-        both(put(f"{MIX}.epochs", None), put(f"{MIX}.steps", -2)),
-        f"{MIX}.steps",
-        "-2",
-        "it must be above 0",
-        "",
-    ),
-    (
-        both(put(f"{MIX}.epochs", None), put(f"{MIX}.tokens", 0)),
-        f"{MIX}.tokens",
-        "0",
-        "it must be above 0",
-        "",
-    ),
-    (put(f"{MIX}.lr", 0.0), f"{MIX}.lr", "0", "it must be above 0", ""),
-    (put(f"{MIX}.lr", -1e-4), f"{MIX}.lr", "-0.0001", "it must be above 0", ""),
-    (put(f"{MIX}.block_rows", 0), f"{MIX}.block_rows", "0", "it must be at least 1", ""),
-    *(
-        (put(f"{MIX}.schedule.{name}", 1.5), f"{MIX}.schedule.{name}", "1.5", "in [0, 1]", "")
-        for name in ("warmup_ratio", "decay_ratio", "end_ratio")
-    ),
-    (
-        put(f"{MIX}.schedule.warmup_steps", -1),
-        f"{MIX}.schedule.warmup_steps",
-        "-1",
-        "it must be at least 0",
-        "",
-    ),
-    (put(f"{MIX}.replay", -0.1), f"{MIX}.replay", "-0.1", "it must be in [0, 1)", ""),
-    (
-        both(put(f"{MIX}.tasks", ["hard"]), put(f"{MIX}.rest_share", -0.1)),
-        f"{MIX}.rest_share",
-        "-0.1",
-        "it must be in [0, 1)",
-        "",
-    ),
-    (
-        both(put(f"{MIX}.tasks", ["hard"]), put(f"{MIX}.rest_share", 0.7)),
-        MIX,
-        "replay 0.3 + rest_share 0.7",
-        "together they must leave room for the phase's own tasks",
-        "",
-    ),
-    # the tasks of a phase
-    (
-        put(f"{MIX}.tasks", ["cod"]),
-        f"{MIX}.tasks",
-        "names 'cod', which is no task and no group",
-        "defined: all, chat, code, general, hard, qa",
-        "Did you mean 'code'?",
-    ),
-    (
-        put(f"{MIX}.tasks", ["zzz"]),
-        f"{MIX}.tasks",
-        "names 'zzz', which is no task and no group",
-        "defined: all, chat, code, general, hard, qa",
-        "'data.groups.zzz=[...]'",
-    ),
-    (
-        both(put("data.groups.hard", ["aimee"]), put(f"{MIX}.tasks", ["hard"])),
-        "data.groups.hard",
-        "names 'aimee', which no conf/task file defines",
-        "defined: chat, code, qa",
-        "Correct the name",
-    ),
-    (
-        drop_general,
-        f"{MIX}.replay",
-        "0.3, but no task is general",
-        "replay draws rows from general tasks",
-        f"Set {MIX}.replay=0, or mark a task: data.tasks.chat.general=true.",
-    ),
-    (put(f"{MIX}.tasks", []), f"{MIX}.tasks", "[] holds no task", "at least one", "'all'"),
-    (
-        put(f"{MIX}.tasks", ["all", "chat"]),
-        f"{MIX}.tasks",
-        "chat is general and listed",
-        "replay would draw it twice",
-        "Set replay to 0",
-    ),
-    (
-        put(f"{MIX}.rest_share", 0.2),
-        f"{MIX}.rest_share",
-        "0.2, but the phase already has every specialised task",
-        "it draws from the tasks not listed",
-        "Set it to 0",
-    ),
-    (
-        put(f"{MIX}.loss_weights", {"cod": 1.0}),
-        f"{MIX}.loss_weights",
-        "names 'cod', which no conf/task file defines",
-        "defined: chat, code, qa",
-        "",
-    ),
-    (
-        put(f"{MIX}.loss_weights", {"qa": -1.0}),
-        f"{MIX}.loss_weights.qa",
-        "-1",
-        "it must be at least 0",
-        "",
-    ),
-    # balance
-    (
-        put(f"{MIX}.balance", BalanceConfig(Strategy.caps, min_rows=0)),
-        f"{MIX}.balance.min_rows",
-        "0",
-        "it must be at least 1",
-        "",
-    ),
-    (
-        put(f"{MIX}.balance", BalanceConfig(Strategy.caps, max_rows=0)),
-        f"{MIX}.balance.max_rows",
-        "0",
-        "it must be at least 1",
-        "",
-    ),
-    (
-        put(f"{MIX}.balance", BalanceConfig(Strategy.caps, min_rows=9, max_rows=8)),
-        f"{MIX}.balance.min_rows",
-        "9",
-        "it must not exceed max_rows (8)",
-        "",
-    ),
-    (
-        put(f"{MIX}.balance.max_rows", 5),
-        f"{MIX}.balance",
-        "caps are set, but strategy is natural",
-        "only strategy 'caps' uses them",
-        "Set strategy: caps",
-    ),
-    (
-        put(f"{MIX}.balance.weights", {"qa": 1.0, "code": 1.0}),
-        f"{MIX}.balance",
-        "weights are set, but strategy is natural",
-        "only strategy 'weights' uses them",
-        "Set strategy: weights",
-    ),
-    (
-        put(f"{MIX}.balance", BalanceConfig(Strategy.weights, weights={"qa": 1.0, "chat": 1.0})),
-        f"{MIX}.balance.weights",
-        "missing ['code'], not of the phase ['chat']",
-        "one weight for every task of the phase",
-        "",
-    ),
-    (
-        put(f"{MIX}.balance", BalanceConfig(Strategy.weights, weights={"qa": 1.0, "code": 0.0})),
-        f"{MIX}.balance.weights.code",
-        "0",
-        "it must be above 0",
-        "Leave the task out",
-    ),
     # batch
     (put("micro_batch_size", 0), "micro_batch_size", "0", "it must be at least 1", ""),
     (put("global_batch_size", 0), "global_batch_size", "0", "it must be at least 1", ""),
     # data
     (put("data.max_seq_len", 7), "data.max_seq_len", "7", "it must be at least 8", ""),
     (put("data.rows_per_task", 0), "data.rows_per_task", "0", "it must be at least 1", ""),
+    (put("data.repeats_warning", 0), "data.repeats_warning", "0", "it must be at least 1", ""),
+    *(
+        (put(key, -0.5), key, "-0.5", "it must be at least 0", "")
+        for key in (
+            "data.negatives.cross_task",
+            "data.negatives.swapped_instruction",
+            "data.tasks.qa.sources.main.weight",
+        )
+    ),
     (
         put("data.max_reject_ratio", 1.1),
         "data.max_reject_ratio",
@@ -317,11 +89,11 @@ RULES: list[tuple[Change, str, str, str, str]] = [
         "",
     ),
     (
-        put("data.tasks.qa.source.eval", "eval/nosuch.jsonl"),
-        "data.tasks.qa.source.eval",
+        put("data.tasks.qa.sources.main.eval", "eval/nosuch.jsonl"),
+        "data.tasks.qa.sources.main.eval",
         f"no file {Path('data/eval/nosuch.jsonl')}",
         "evaluation reads it",
-        "data.tasks.qa.source.eval=''",
+        "data.tasks.qa.sources.main.eval=''",
     ),
     (put("data.root", "nosuch"), "data.root", "nosuch", "no such directory", "train/ and eval/"),
     # model
@@ -437,20 +209,9 @@ def test_a_sound_configuration_passes(config: Config) -> None:
     validate(config, 8)
 
 
-@pytest.mark.parametrize(
-    ("change", "where", "seen", "rule", "remedy"),
-    RULES,
-    ids=[f"{number}-{rule[1]}" for number, rule in enumerate(RULES)],
-)
-def test_rule(
-    config: Config, change: Change, where: str, seen: str, rule: str, remedy: str
-) -> None:
-    change(config)
-    (fault,) = faults_of(config)
-    assert (fault.where, fault.seen) == (where, seen)
-    assert rule in fault.rule
-    assert remedy in fault.remedy
-    assert str(fault).startswith(f"{where}: {seen}; ")
+@pytest.mark.parametrize("rule", RULES, ids=numbered(RULES))
+def test_rule(config: Config, rule: Rule) -> None:
+    check(config, rule)
 
 
 @pytest.mark.parametrize(
@@ -476,13 +237,6 @@ def test_batches_must_divide(
         validate(config, ranks)
 
 
-def test_only_phases_that_run_are_judged(config: Config) -> None:
-    config.curriculum.phases["other"] = PhaseConfig(tasks=["nosuch"], epochs=1.0, lr=-1.0)
-    assert {fault.where.split(".")[2] for fault in faults_of(config)} == {"other"}
-    config.curriculum.select = {"mix": {}}
-    validate(config, 1)
-
-
 def test_a_missing_root_is_one_fault_and_not_many(config: Config) -> None:
     config.data.root, config.data.tasks, config.data.groups = "nosuch", {}, {}
     (fault,) = faults_of(config)
@@ -490,9 +244,9 @@ def test_a_missing_root_is_one_fault_and_not_many(config: Config) -> None:
 
 
 def test_evaluation_files_do_not_matter_without_evaluation(config: Config) -> None:
-    config.data.tasks["qa"].source.eval = "eval/nosuch.jsonl"
+    config.data.tasks["qa"].sources["main"].eval = "eval/nosuch.jsonl"
     config.evaluation.before_training = False
-    assert [fault.where for fault in faults_of(config)] == ["data.tasks.qa.source.eval"]
+    assert [fault.where for fault in faults_of(config)] == ["data.tasks.qa.sources.main.eval"]
     config.evaluation.at_phase_end = False
     validate(config, 1)
 
@@ -527,6 +281,18 @@ def test_all_faults_are_listed_at_once(config: Config) -> None:
     config.global_batch_size = 3
     config.limits.steps_per_phase = 0
     assert {fault.where for fault in faults_of(config, ranks=2)} == {
-        *("optimizer.beta1", "data.root", "model.path", f"{MIX}.lr", "global_batch_size"),
+        *(
+            "optimizer.beta1",
+            "data.root",
+            "model.path",
+            "curriculum.phases.mix.lr",
+            "global_batch_size",
+        ),
         "limits.steps_per_phase",
     }
+
+
+@pytest.mark.parametrize("where", ["hub:owner/name", "eval/*.jsonl", "eval", ""])
+def test_evaluation_sources_that_only_reading_can_judge(config: Config, where: str) -> None:
+    config.data.tasks["qa"].sources["main"].eval = where
+    validate(config, 1)

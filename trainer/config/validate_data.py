@@ -1,0 +1,103 @@
+"""Rules of the data settings: tasks, sources, cleaning, negatives and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from data_modules.wording import INSTRUCTION
+
+from data_modules.config import CleaningConfig, DataConfig, TaskConfig, Unification
+from data_modules.faults import DataFault, Fault
+from data_modules.sources.files import HUB, source_files
+from trainer.config.rules import above_zero, at_least, share
+from trainer.config.schema import Config
+from trainer.config.validate_mixture import has_root
+
+
+def data_faults(config: Config) -> Iterator[Fault]:
+    """Every fault of ``config.data`` that shows without reading a row."""
+    data, faults = config.data, list[Fault]()
+    at_least("data.max_seq_len", data.max_seq_len, 8, faults)
+    at_least("data.rows_per_task", data.rows_per_task, 1, faults)
+    at_least("data.repeats_warning", data.repeats_warning, 1, faults)
+    at_least("data.workers", data.workers, 1, faults)
+    share("data.max_reject_ratio", data.max_reject_ratio, faults)
+    for name in ("cross_task", "swapped_instruction"):
+        at_least(f"data.negatives.{name}", getattr(data.negatives, name), 0, faults)
+    _cleaning("data.cleaning", data.cleaning, faults)
+    yield from faults
+    if not has_root(data):
+        remedy = "Set data.root to the folder that holds train/ and eval/."
+        yield Fault("data.root", data.root, "no such directory", remedy)
+    elif not data.tasks:
+        remedy = "Choose data=..., or data.discover=true with train/<task>.jsonl under data.root."
+        yield Fault("data.tasks", f"no task under {data.root}", "a run needs one", remedy)
+    evaluates = config.evaluation.before_training or config.evaluation.at_phase_end
+    for name, task in data.tasks.items():
+        yield from _task(f"data.tasks.{name}", name, task, data)
+        if evaluates and has_root(data) and data.benchmark is None:
+            yield from _evaluation_files(f"data.tasks.{name}", task, data)
+
+
+def _cleaning(key: str, cleaning: CleaningConfig, faults: list[Fault]) -> None:
+    at_least(f"{key}.min_answer_chars", cleaning.min_answer_chars, 0, faults)
+    for name in ("max_answer_chars", "max_prompt_chars"):
+        at_least(f"{key}.{name}", getattr(cleaning, name), 1, faults)
+    share(f"{key}.min_quality", cleaning.min_quality, faults)
+    share(f"{key}.max_drop_ratio", cleaning.max_drop_ratio, faults)
+    if cleaning.max_repetition is not None:
+        share(f"{key}.max_repetition", cleaning.max_repetition, faults)
+    if cleaning.near_duplicates is not None:
+        above_zero(f"{key}.near_duplicates", cleaning.near_duplicates, faults)
+        share(f"{key}.near_duplicates", cleaning.near_duplicates, faults)
+    if (
+        cleaning.max_answer_chars is not None
+        and cleaning.max_answer_chars < cleaning.min_answer_chars
+    ):
+        seen = f"{cleaning.max_answer_chars}"
+        rule = f"it must not be below min_answer_chars ({cleaning.min_answer_chars})"
+        faults.append(Fault(f"{key}.max_answer_chars", seen, rule))
+    compares = cleaning.exact_duplicates or cleaning.near_duplicates is not None
+    if cleaning.across_tasks and not compares:
+        rule = "it widens the search for duplicates, which is off"
+        faults.append(
+            Fault(f"{key}.across_tasks", "true", rule, f"Set {key}.exact_duplicates=true.")
+        )
+
+
+def _task(key: str, name: str, task: TaskConfig, data: DataConfig) -> Iterator[Fault]:
+    faults: list[Fault] = []
+    if name in data.groups or name == "all" or (name == "general" and not task.general):
+        seen, rule = "also the name of a group", "a phase must be able to tell them apart"
+        remedy = f"Rename the task or the group{', or set general=true' * (name == 'general')}."
+        faults.append(Fault(key, seen, rule, remedy))
+    at_least(f"{key}.max_new_tokens", task.max_new_tokens, 1, faults)
+    if not any(source.train or source.eval for source in task.sources.values()):
+        remedy = f"Set {key}.sources.main.train=FILE."
+        faults.append(Fault(f"{key}.sources", "none", "a task has rows from somewhere", remedy))
+    for source_name, source in task.sources.items():
+        at_least(f"{key}.sources.{source_name}.weight", source.weight, 0, faults)
+    for language, templates in task.paraphrases.items():
+        for template in templates:
+            if not template.strip():
+                where = f"{key}.paraphrases.{language}"
+                rule = "a template rephrases an instruction"
+                remedy = f"Write it with {INSTRUCTION} where the instruction goes."
+                faults.append(Fault(where, "an empty template", rule, remedy))
+    if Unification.code_fence in task.unify and not task.code_language.strip():
+        remedy = "For example python."
+        rule = "unify: [code_fence] names the language of every fence"
+        faults.append(Fault(f"{key}.code_language", "empty", rule, remedy))
+    yield from faults
+
+
+def _evaluation_files(key: str, task: TaskConfig, data: DataConfig) -> Iterator[Fault]:
+    """They are read at phase ends; that they are missing must show before training."""
+    for name, source in task.sources.items():
+        if source.eval and not source.eval.startswith(HUB):
+            where = f"{key}.sources.{name}.eval"
+            try:
+                source_files(data, where, source.eval)
+            except DataFault as fault:
+                remedy = f"Correct it, or set {where}='' to leave the task out of evaluation."
+                yield from (Fault(one.where, one.seen, one.rule, remedy) for one in fault.faults)

@@ -182,9 +182,9 @@ class PhaseDataModule:
         """What tokenising for a phase refused, and how its requests were worded."""
         return read_stats(self.store_folder(phase))
 
-    def rejects_files(self, phase: str) -> tuple[Path, Path]:
-        """JSON lines of the rows that reading and cleaning left out, and tokenising."""
-        return self.cleaned.rejects_file, self.store_folder(phase) / REJECTS_FILE
+    def rejects_file(self, phase: str) -> Path:
+        """JSON lines of every training row that the phase's samples leave out or cut short."""
+        return self.store_folder(phase) / REJECTS_FILE
 
     def rejects(self, phase: str) -> RejectCounts:
         """Training rows left out, or cut short (rule ``truncated``): task -> rule -> count."""

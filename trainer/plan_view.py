@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from data_modules.balance import AXES
+from data_modules.config import DataConfig
 from data_modules.packing import lay_out
 from data_modules.phase_data_module import PhaseDataModule
-from data_modules.rejects import reject_words
+from data_modules.phase_plan import PhasePlan, TaskUse
 from trainer.config.schema import Config, Shape
 from trainer.curriculum import Phase, lr_factor
+
+if TYPE_CHECKING:
+    from data_modules.phase_data_module import PhaseDataModule
 
 _SAMPLED_STEPS = 200  # packing efficiency is measured on at most this many steps of a phase
 
@@ -23,24 +29,55 @@ def plan_json(data: PhaseDataModule, phases: list[Phase], config: Config, world:
     return {
         "global_batch_size": config.global_batch_size,
         "dp_world_size": world,
-        "phases": {
-            phase.name: {
-                "first_step": phase.first_step,
-                "last_step": phase.last_step,
-                "epochs": data.plans[phase.name].row_epochs,
-                "warmup_steps": phase.warmup_steps,
-                "lr_peak": phase.config.lr,
-                "lr_end": phase.config.lr
-                * lr_factor(phase.config.schedule, phase.steps - 1, phase.steps),
-                "packing_efficiency": packing_efficiency(data, phase, config, world),
-                "fingerprint": data.plans[phase.name].fingerprint(),
-                "rejects": data.rejects(phase.name),
-                "rejects_files": [str(path) for path in data.rejects_files(phase.name)],
-                "tasks": {task: asdict(use) for task, use in data.plans[phase.name].use().items()},
-            }
-            for phase in phases
-        },
+        "phases": {phase.name: _phase_json(data, phase, config, world) for phase in phases},
     }
+
+
+def _phase_json(data: PhaseDataModule, phase: Phase, config: Config, world: int) -> dict[str, Any]:
+    plan = data.plans[phase.name]
+    schedule = phase.config.schedule
+    return {
+        "first_step": phase.first_step,
+        "last_step": phase.last_step,
+        "epochs": plan.row_epochs,
+        "epoch_rows": plan.epoch_rows,
+        "asked_epoch_rows": plan.asked_epoch_rows,
+        "warmup_steps": phase.warmup_steps,
+        "lr_peak": phase.config.lr,
+        "lr_end": phase.config.lr * lr_factor(schedule, phase.steps - 1, phase.steps),
+        "packing_efficiency": packing_efficiency(data, phase, config, world),
+        "fingerprint": plan.fingerprint(),
+        "rejects": data.rejects(phase.name),
+        "rejects_file": str(data.rejects_file(phase.name)),
+        "sources_without_rows": sources_without_rows(plan, config.data),
+        "asked_shares": dict(plan.asked),
+        "factors": {task: dict(axes) for task, axes in plan.factors.items()},
+        "tasks": task_shares(plan.use()),
+    }
+
+
+def task_shares(uses: Mapping[str, TaskUse]) -> dict[str, dict[str, Any]]:
+    """What is used of every task, with its share of the rows and of the supervised tokens.
+
+    Both are shares of the right answers: negatives are counted apart.
+    """
+    rows = sum(use.rows for use in uses.values())
+    answers = sum(use.answer_tokens for use in uses.values())
+    return {
+        task: asdict(use)
+        | {"row_share": use.rows / rows, "answer_token_share": use.answer_tokens / answers}
+        for task, use in uses.items()
+    }
+
+
+def sources_without_rows(plan: PhasePlan, data: DataConfig) -> list[str]:
+    """``task/source`` of every training source of the phase's tasks that no sample is left of."""
+    return [
+        f"{task}/{name}"
+        for task in sorted(plan.asked)
+        for name, source in data.tasks[task].sources.items()
+        if source.train and source.weight and f"{task}/{name}" not in plan.store.sources
+    ]
 
 
 def packing_efficiency(
@@ -51,7 +88,7 @@ def packing_efficiency(
     steps = np.unique(np.linspace(0, plan.steps - 1, _SAMPLED_STEPS).astype(int))
     real = spent = 0
     for step in steps:
-        lengths = plan.store.lengths[plan.step_rows(int(step))]
+        lengths = plan.store.lengths_of(plan.step_rows(int(step)))
         real += int(lengths.sum())
         for micro_step in lay_out(
             lengths,
@@ -73,31 +110,45 @@ def _positions(lengths: np.ndarray, packing: bool) -> int:
 
 
 def print_plan(console: Console, plan: Any, phases: list[Phase], config: Config) -> None:
-    """Print per phase and task: rows, repeats, supervised tokens, shares; and the derived line."""
+    """Print what every phase draws of every task, asked and real; and the derived line."""
     for phase in phases:
-        entry = plan["phases"][phase.name]
-        tasks = entry["tasks"]
-        rows = sum(use["rows"] for use in tasks.values())
-        answers = sum(use["answer_tokens"] for use in tasks.values())
-        table = Table(title=_headline(phase, entry, rows), title_justify="left")
-        columns = ("available", "rows", "distinct", "max repeats", "row share", "answer tokens")
-        table.add_column("task")
-        for column in (*columns, "token share"):
-            table.add_column(column, justify="right")
-        for task, use in tasks.items():
-            marker = " (general)" if config.data.tasks[task].general else ""
-            table.add_row(
-                task + marker,
-                f"{use['available']:,}",
-                f"{use['rows']:,}",
-                f"{use['distinct']:,}",
-                str(use["max_repeats"]),
-                f"{use['rows'] / rows:.1%}",
-                f"{use['answer_tokens']:,}",
-                f"{use['answer_tokens'] / answers:.1%}",
-            )
-        console.print(table)
+        console.print(_phase_table(phase, plan["phases"][phase.name], config))
     console.print(derived_line(plan, phases, config))
+
+
+def _phase_table(phase: Phase, entry: Any, config: Config) -> Table:
+    tasks, factors = entry["tasks"], entry["factors"]
+    rows = sum(use["rows"] + use["negatives"] for use in tasks.values())
+    negatives = any(use["negatives"] for use in tasks.values())
+    table = Table(title=_headline(phase, entry, rows), title_justify="left")
+    table.add_column("task")
+    columns = ["available", "rows", "distinct", "max repeats", "asked share", "row share"]
+    columns += ["answer tokens", "token share", *(["negatives"] * negatives)]
+    for column in (*columns, *(AXES if factors else ())):
+        table.add_column(column, justify="right")
+    for task, use in tasks.items():
+        marker = " (general)" if config.data.tasks[task].general else ""
+        table.add_row(
+            task + marker,
+            f"{use['available']:,}",
+            f"{use['rows']:,}",
+            f"{use['distinct']:,}",
+            str(use["max_repeats"]),
+            f"{use['asked_share']:.1%}",
+            f"{use['row_share']:.1%}",
+            f"{use['answer_tokens']:,}",
+            f"{use['answer_token_share']:.1%}",
+            *([f"{use['negatives']:,}"] * negatives),
+            *(
+                f"x {factors[task][axis]:.2f}" if task in factors else ""
+                for axis in AXES
+                if factors
+            ),
+        )
+        if use["sources"]:
+            parts = [f"{name} {count:,}" for name, count in use["sources"].items()]
+            table.add_row(f"  by source: {', '.join(parts)}")
+    return table
 
 
 def _headline(phase: Phase, entry: Any, rows: int) -> str:
@@ -126,30 +177,3 @@ def derived_line(plan: Any, phases: list[Phase], config: Config) -> str:
         f", {tokens:,} tokens ({tokens // steps:,} a step), ZeRO-{config.zero.stage}, "
         f"{config.precision.value}, {config.adaptation.kind.value}"
     )
-
-
-def warnings_of(plan: Any, phases: list[Phase]) -> list[str]:
-    """What is allowed but probably not meant, with figures."""
-    # Phases with the same boundaries share their samples: one line for each set.
-    found = [
-        f"training rows left out or truncated: {reject_words(rejects)}; each is listed in {path}"
-        for path, rejects in {
-            entry["rejects_file"]: entry["rejects"] for entry in plan["phases"].values()
-        }.items()
-        if rejects
-    ]
-    for phase in phases:
-        key = f"curriculum.phases.{phase.name}"
-        if phase.warmup_steps >= phase.steps:
-            found.append(
-                f"{key}: {phase.warmup_steps} warm-up steps, but the phase has {phase.steps}; the "
-                f"learning rate peaks at {phase.config.lr * phase.steps / phase.warmup_steps:.3g} "
-                f"instead of {phase.config.lr:g}. Lower schedule.warmup_steps or train longer."
-            )
-        if phase.config.order.value == "sequential" and len(phase.config.tasks) != 1:
-            rest = "replay of general rows does not protect the other tasks"
-            found.append(
-                f"{key}.order: sequential trains task after task, which makes a model forget the "
-                f"earlier ones; {rest}. order: grouped alternates short blocks instead."
-            )
-    return found

@@ -9,7 +9,8 @@ from trainer.config.validate import validate
 from trainer.console import make_console, quieten_libraries
 from trainer.curriculum import place, selected
 from trainer.distributed import ranks_from_environment
-from trainer.plan_view import plan_json, print_plan, warnings_of
+from trainer.plan_view import plan_json, print_plan
+from trainer.plan_warnings import warnings_of
 from trainer.run_directory import RunDirectory
 from trainer.start import find_start
 from trainer.train import make_data
@@ -34,5 +35,5 @@ def show_plan(config: Config) -> None:
     console = make_console()
     print_plan(console, plan, phases, config)
     console.print(start.words)
-    for warning in warnings_of(plan, phases):
+    for warning in warnings_of(plan, phases, config):
         console.print(f"warning: {warning}")

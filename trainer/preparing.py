@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -24,8 +25,6 @@ from trainer.console import make_console, quieten_libraries
 from trainer.run_directory import write_json, write_text
 from trainer.train import make_data
 
-_PREVIEW_ROWS = 1  # of every task and phase
-
 
 def prepare(config: Config) -> None:
     """Read, clean, tokenise; print the report and leave it in ``<output_dir>/data``.
@@ -40,10 +39,7 @@ def prepare(config: Config) -> None:
     folder = Path(config.output_dir) / "data"
     write_json(folder / "report.json", report)
     write_text(folder / "report.html", render_page(report))
-    with (folder / "rejects.jsonl").open("wb") as out:
-        for path in data.rejects_files(next(iter(data.mixtures))):
-            with path.open("rb") as one:
-                shutil.copyfileobj(one, out)
+    shutil.copyfile(data.rejects_file(next(iter(data.mixtures))), folder / "rejects.jsonl")
     print_report(console, report)
     for name in ("report.html", "report.json", "rejects.jsonl"):
         console.print(f"{name + ':':<16}{folder / name}", soft_wrap=True)
@@ -54,24 +50,28 @@ def preview(config: Config) -> None:
     console = make_console()
     data = _prepared(config, console)
     data.load()
+    print_preview(console, _samples(config, data))
+
+
+def _samples(config: Config, data: PhaseDataModule) -> Iterator[dict[str, Any]]:
+    """One sample, drawn by seed, of every phase and task; and a negative where there is one."""
     for phase, plan in data.plans.items():
-        for task in sorted(plan.use()):
-            rows = np.unique(plan.rows[plan.store.task_ids[plan.rows] == data.tasks.index(task)])
+        store = plan.store
+        drawn = np.unique(plan.rows)
+        for task in plan.use():
+            of_task = drawn[store.task_ids[drawn] == data.tasks.index(task)]
             rng = generator(config.seed, "preview", phase, task)
-            for row in rng.permutation(rows)[:_PREVIEW_ROWS]:
-                ids, supervised = plan.store.tokens(int(row))
-                print_preview(
-                    console,
-                    [
-                        {
-                            "task": task,
-                            "phase": phase,
-                            "row_id": f"row {row}",
-                            "sign": int(plan.store.signs[row]),
-                            "pieces": pieces_of(data.tokenizer, ids.tolist(), supervised.tolist()),
-                        }
-                    ],
-                )
+            for sign in (1, -1):
+                rows = of_task[store.signs[of_task] == sign]
+                for row in rng.permutation(rows)[:1]:
+                    ids, supervised = store.tokens(int(row))
+                    yield {
+                        "task": task,
+                        "phase": phase,
+                        "row_id": f"sample {row}",
+                        "sign": sign,
+                        "pieces": pieces_of(data.tokenizer, ids.tolist(), supervised.tolist()),
+                    }
 
 
 def _prepared(config: Config, console: Console) -> PhaseDataModule:

@@ -36,7 +36,8 @@ from trainer.model import adapt, check_vocabulary, load_model, load_tokenizer
 from trainer.model_card import model_card
 from trainer.negatives_watch import NegativesWatch
 from trainer.objective import row_weights
-from trainer.plan_view import plan_json, print_plan, warnings_of
+from trainer.plan_view import plan_json, print_plan
+from trainer.plan_warnings import warnings_of
 from trainer.run_directory import RunDirectory, environment, write_json, write_text
 from trainer.start import Start, find_start
 from trainer.summary import INITIAL, print_summary
@@ -164,7 +165,7 @@ class Run:
             LOGGER.warning(
                 "%s held an earlier run, which this one replaces; run_name=... keeps both", run.root
             )
-        for warning in warnings_of(self.plan, self.phases):
+        for warning in warnings_of(self.plan, self.phases, config):
             LOGGER.warning(warning)
         return open_metrics(config.logging, config.run_name, run.metrics, to_plain(config), main)
 

@@ -124,7 +124,8 @@ def tokenise(
     folder: Path,
     progress: Progress = silent,
 ) -> None:
-    """Leave a sample store of all clean rows in ``folder``, with ``stats.json`` and ``rejects.jsonl``.
+    """Leave a sample store of all clean rows in ``folder``, with ``stats.json`` and
+    ``rejects.jsonl`` of all that is left out or cut, from reading on.
 
     Args:
         tasks: all task names, which the store's task ids index into.
@@ -152,7 +153,8 @@ def tokenise(
         stats.merge(one)
     with scratch_beside(folder) as scratch:
         join_stores(tasks, [job.folder for job in jobs], scratch)
-        join_files([job.folder / REJECTS_FILE for job in jobs], scratch / REJECTS_FILE)
+        rejects = [cleaned.rejects_file, *(job.folder / REJECTS_FILE for job in jobs)]
+        join_files(rejects, scratch / REJECTS_FILE)
         stats.write(scratch / STATS_FILE)
     shutil.rmtree(work)
 

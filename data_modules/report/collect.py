@@ -46,7 +46,7 @@ def prepare_report(module: PhaseDataModule, seconds: float) -> Report:
         "tokenizer": str(module.tokenizer.name_or_path),
         "max_seq_len": module.data.max_seq_len,
         "workers": module.data.workers or len(os.sched_getaffinity(0)),
-        "rejects_file": str(cleaned.rejects_file),
+        "rejects_file": str(module.rejects_file(phases[0])),
         "tasks": {
             task: _task(
                 task,
@@ -60,7 +60,7 @@ def prepare_report(module: PhaseDataModule, seconds: float) -> Report:
             for task in module.trained_tasks
         },
         "phases": {phase: _wording(module, phase) for phase in phases},
-        "examples": _rejected(module.rejects_files(phases[0])),
+        "examples": _rejected(module.rejects_file(phases[0])),
         "forced": _forced(module, cleaned.units),
     }
 
@@ -149,16 +149,15 @@ def _wording(module: PhaseDataModule, phase: str) -> Wording:
     }
 
 
-def _rejected(files: tuple[Path, ...]) -> dict[str, list[RejectExample]]:
-    """Up to three rejects of every rule."""
+def _rejected(path: Path) -> dict[str, list[RejectExample]]:
+    """The first rejects of every rule."""
     examples: dict[str, list[RejectExample]] = {}
-    for path in files:
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                reject = json.loads(line)
-                of_rule = examples.setdefault(reject.pop("rule"), [])
-                if len(of_rule) < _EXAMPLES:
-                    of_rule.append(reject)
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            reject = json.loads(line)
+            of_rule = examples.setdefault(reject.pop("rule"), [])
+            if len(of_rule) < _EXAMPLES:
+                of_rule.append(reject)
     return examples
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from data_modules.wording import INSTRUCTION
-
 from data_modules.config import CleaningConfig, DataConfig, TaskConfig, Unification
 from data_modules.faults import DataFault, Fault
 from data_modules.sources.files import HUB, source_files
+from data_modules.wording import INSTRUCTION
 from trainer.config.rules import above_zero, at_least, share
 from trainer.config.schema import Config
 from trainer.config.validate_mixture import has_root

@@ -26,7 +26,7 @@ KEY = "data.tasks.qa.sources.main.train"
 
 def fault_of(root: Path, name: str, content: bytes | None = None, **settings: Any) -> Fault:
     """The one fault that reading a file ends in."""
-    with pytest.raises(DataFault) as caught:
+    with pytest.raises(DataFault) as caught:  # noqa: PT012
         if content is None:
             read(root, name, **settings)
         else:

@@ -1,0 +1,150 @@
+"""Unlikelihood through the engine is the plain PyTorch one: any ranks, ZeRO stage, layout.
+
+Eighteen steps under the three normalisations, among them steps without negatives, of negatives
+alone, and with negatives of a task that has no positive there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from engine_worker import ALPHAS, LR, NEGATIVE_WEIGHT, STEPS, STORE, small_model
+
+from tests.shared_data import REPOSITORY
+
+HERE = Path(__file__).resolve().parent
+CASES = {
+    ranks: [
+        {"stage": stage, "micro": micro, "packing": packing}
+        for stage, micro, packing in [
+            (0, 1, True),
+            (0, 13, False),
+            (2, 2, False),
+            (2, 1, True),
+            (3, 1, True),
+            (3, 3, False),
+        ]
+    ]
+    for ranks in (1, 2)
+}
+TASKS = len(STORE.tasks)
+
+
+def reference(negative_weight: float) -> list[list[Any]]:
+    """Row by row through Hugging Face's own model and autograd; the loss written out by hand."""
+    torch.set_num_threads(1)
+    model = small_model("eager")
+    decayed = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
+        lr=LR,
+        betas=(0.9, 0.95),
+    )
+    curve = []
+    for normalization, rows in STEPS:
+        answers = []  # (task, sign, log p of every supervised token)
+        for row in rows:
+            ids, supervised = STORE.tokens(row)
+            tokens = torch.from_numpy(ids.astype(np.int64))
+            log_p = model(tokens[None]).logits[0, :-1].log_softmax(-1)
+            log_p = log_p.gather(1, tokens[1:, None])[:, 0][torch.from_numpy(supervised[1:].copy())]
+            answers.append((int(STORE.task_ids[row]), int(STORE.signs[row]), log_p))
+        loss = by_hand(normalization, answers, negative_weight)
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        nll, p, count = np.zeros(TASKS), np.zeros(TASKS), np.zeros(TASKS)
+        for task, sign, log_p in answers:
+            if sign > 0:
+                nll[task] -= float(log_p.detach().sum())
+            else:
+                p[task] += float(log_p.detach().exp().sum())
+                count[task] += len(log_p)
+        curve.append([nll.tolist(), p.tolist(), count.tolist(), loss.item(), float(norm)])
+    return curve
+
+
+def by_hand(
+    normalization: str, answers: list[tuple[int, int, torch.Tensor]], negative_weight: float
+) -> torch.Tensor:
+    """The step's loss."""
+    alpha = [ALPHAS.get(task, 1.0) for task in STORE.tasks]
+    # what a step of negatives alone is normalised by
+    counted = [one for one in answers if one[1] > 0] or answers
+    tokens = [sum(len(log_p) for task, _, log_p in counted if task == i) for i in range(TASKS)]
+    total = torch.zeros(())
+    for task, sign, log_p in answers:
+        if normalization == "token":
+            weight = alpha[task] / sum(alpha[i] * tokens[i] for i in range(TASKS))
+        elif normalization == "sample":
+            weight = alpha[task] / len(log_p) / sum(alpha[i] for i, _, _ in counted)
+        else:
+            present = [one for one in tokens if one]
+            weight = alpha[task] / (tokens[task] or sum(present) / len(present)) / sum(alpha)
+        if sign > 0:
+            total = total - weight * log_p.sum()
+        else:
+            total = total - negative_weight * weight * torch.log(1 - log_p.exp()).sum()
+    return total
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Any]]:
+    """Ranks -> the curve of each case, one launch per world size."""
+    root = tmp_path_factory.mktemp("negatives")
+    found = {}
+    for ranks, cases in CASES.items():
+        given, made = root / f"cases{ranks}.json", root / f"results{ranks}.json"
+        given.write_text(json.dumps(cases), encoding="utf-8")
+        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}"]
+        command += ["--standalone", str(HERE / "engine_worker.py"), str(given), str(made)]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+        found[ranks] = json.loads(made.read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[list[Any]]:
+    return reference(NEGATIVE_WEIGHT)
+
+
+@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_equals_plain_pytorch(
+    results: dict[int, list[Any]], expected: list[list[Any]], ranks: int, number: int
+) -> None:
+    curve = results[ranks][number]
+    assert len(curve) == len(expected) == 18
+    for got, wanted in zip(curve, expected, strict=True):
+        for name, one, other in zip(
+            ("nll", "negative_p", "negative_tokens", "loss"), got[:-1], wanted[:-1], strict=True
+        ):
+            assert one == pytest.approx(other, rel=2e-5, abs=1e-6), name
+        assert got[-1] == pytest.approx(wanted[-1], rel=2e-3)
+
+
+def test_the_negatives_matter(expected: list[list[Any]]) -> None:
+    # Agreement on a term too small to see would say nothing. Step 12 has the whole store.
+    without = reference(0.0)
+    with_them, alone = (sum(curve[12][1]) for curve in (expected, without))
+    assert with_them < 0.95 * alone
+    assert expected[3][4] > 1e-2, "a step of negatives alone has a gradient"
+    assert without[3][4] == 0.0

@@ -70,7 +70,7 @@ def _table(title: str, names: str, *figures: str) -> Table:
         pad_edge=False,
         collapse_padding=True,
     )
-    table.add_column(names, min_width=10, max_width=28, overflow="fold")
+    table.add_column(names, min_width=14, max_width=28, overflow="fold")
     for figure in figures:
         table.add_column(figure, justify="right", overflow="fold")
     return table

@@ -112,7 +112,7 @@ def _unbalanced(report: Report) -> Iterator[str]:
     most, least = max(rows, key=lambda name: rows[name]), min(rows, key=lambda name: rows[name])
     if rows[most] >= UNBALANCED * rows[least]:
         yield (
-            f"Very unbalanced: {most} has {rows[most]:,} rows, {rows[most] / rows[least]:.0f} times "
+            f"Very unbalanced: {most} has {rows[most]:,} rows, {rows[most] / rows[least]:,.0f} times "
             f"as many as {least} ({rows[least]:,}), and is "
             f"{rows[most] / sum(rows.values()):.0%} of an unbalanced epoch. Try "
             f"`balance@{_phase(report)}.balance=temperature`, or caps with "

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from data_modules.report.advice import advice
-from data_modules.report.contents import QUALITY_EDGES, Report, TaskReport
+from data_modules.report.contents import QUALITY_EDGES, RejectExample, Report, TaskReport
 from data_modules.report.drawing import Axis, Drawn, drawn, length_axis
 from data_modules.report.figures import (
     CONTAMINATION,
@@ -141,6 +141,7 @@ def _view(report: Report) -> dict[str, Any]:
         "heat": _heat_table(report, [rule for rule, rows in rules.items() if rows]),
         "idle_rules": [rule for rule, rows in rules.items() if not rows],
         "rules": rules,
+        "examples": _examples(report, rules),
         "cues": {
             phase: _cue_table(wording["cues"])
             for phase, wording in report["phases"].items()
@@ -262,6 +263,12 @@ def _heat_table(report: Report, rules: list[str]) -> dict[str, Any]:
             for name, task in report["tasks"].items()
         },
     }
+
+
+def _examples(report: Report, rules: Mapping[str, int]) -> dict[str, list[RejectExample]]:
+    """Examples by rule: cleaning rules as they are counted, then those of reading and tokenising."""
+    order = [*(rule for rule in rules if rule in report["examples"]), *report["examples"]]
+    return {rule: report["examples"][rule] for rule in order if report["examples"][rule]}
 
 
 def _count_of(rule: str) -> Callable[[TaskReport], int]:

@@ -23,7 +23,6 @@ _PROMPT = Style(dim=True)
 _LOSS = Style(color="green", bold=True)
 _NEGATIVE = Style(color="red", bold=True)
 _SPECIAL = Style(color="magenta", reverse=True)
-_BREAK = Style(color="cyan", dim=True)
 
 
 def pieces_of(tokenizer: Any, input_ids: Sequence[int], supervised: Sequence[bool]) -> list[Piece]:
@@ -94,8 +93,7 @@ def _legend(colour: bool) -> Text:
         ", ",
         ("special token", _SPECIAL),
         ", ",
-        ("⏎", _BREAK),
-        " line break of the sample",
+        "⏎ line break of the sample",
     )
 
 
@@ -119,8 +117,11 @@ def _body(sample: Mapping[str, Any], colour: bool) -> Text:
     for supervised, run in groupby(sample["pieces"], key=lambda piece: piece[2]):
         style = (_NEGATIVE if is_negative else _LOSS) if supervised else _PROMPT
         body.append(marks[0] if supervised and not colour else "")
-        for text, _, _, is_special in run:
-            _append(body, visible(text), _special_style(style) if is_special else style)
+        for is_special, tokens in groupby(run, key=lambda piece: piece[3]):
+            text = visible("".join(piece[0] for piece in tokens))
+            body.append(
+                text.replace("\n", _LINE_BREAK), _special_style(style) if is_special else style
+            )
         body.append(marks[1] if supervised and not colour else "")
     return body
 
@@ -128,10 +129,3 @@ def _body(sample: Mapping[str, Any], colour: bool) -> Text:
 def _special_style(style: Style) -> Style:
     """A special token that is trained on keeps the colour of what is."""
     return _SPECIAL if style is _PROMPT else style + Style(reverse=True)
-
-
-def _append(body: Text, text: str, style: Style) -> None:
-    for index, line in enumerate(text.split("\n")):
-        if index:
-            body.append(_LINE_BREAK, _BREAK)
-        body.append(line, style)

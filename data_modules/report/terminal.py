@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -29,7 +30,7 @@ from data_modules.report.figures import (
 from data_modules.report.visible import visible
 
 _SHOWN_TASKS = 12  # named behind a rule
-_SHOWN_LANGUAGES = 3
+_SHOWN_LANGUAGES = 2
 _WARN = "yellow"
 
 
@@ -40,16 +41,16 @@ def print_report(console: Console, report: Report, page: Path | None = None) -> 
         page: the HTML page, if one was written; its path is printed.
     """
     console.print(_headline(report))
-    console.print(_row_table(report))
-    console.print(_token_table(report))
+    _print_table(console, _row_table(report))
+    _print_table(console, _token_table(report))
     _print_rejects(console, report)
     if report["phases"]:
-        console.print(_wording_table(report))
+        _print_table(console, _wording_table(report))
     _print_advice(console, advice(report))
-    console.print(Text(f"rejected rows: {visible(report['rejects_file'])}"), soft_wrap=True)
+    console.print(_text(f"rejected rows: {report['rejects_file']}"), soft_wrap=True)
     if page is not None:
-        console.print(Text(f"page:          {visible(str(page))}"), soft_wrap=True)
-    console.print(Text(f"fingerprint:   {visible(report['fingerprint'])}"), soft_wrap=True)
+        console.print(_text(f"page:          {page}"), soft_wrap=True)
+    console.print(_text(f"fingerprint:   {report['fingerprint']}"), soft_wrap=True)
 
 
 def _headline(report: Report) -> Text:
@@ -69,17 +70,26 @@ def _table(title: str, names: str, *figures: str) -> Table:
         pad_edge=False,
         collapse_padding=True,
     )
-    table.add_column(names, no_wrap=True, min_width=10, max_width=28, overflow="ellipsis")
+    table.add_column(names, min_width=14, max_width=28, overflow="fold")
     for figure in figures:
-        table.add_column(figure, justify="right", no_wrap=True, min_width=len(figure))
+        table.add_column(figure, justify="right", overflow="fold")
     return table
+
+
+def _print_table(console: Console, table: Table) -> None:
+    """On a narrow console headings and names break, then lines; no figure is cut: it would mislead."""
+    for column in table.columns:
+        if column.justify == "right":
+            words = [*str(column.header).split(), *(str(cell) for cell in column.cells)]
+            column.min_width = max(map(cell_len, words), default=0)
+    console.print(table, crop=False)
 
 
 def _row_table(report: Report) -> Table:
     """What became of every task's rows. Columns that nothing fills are left out."""
     columns = [column for column in _ROW_COLUMNS if column[0] or total(report, column[2])]
     table = _table("rows", "task", *(heading for _, heading, _, _ in columns))
-    table.add_column("languages", no_wrap=True, max_width=30, overflow="ellipsis")
+    table.add_column("languages", min_width=6, max_width=30, overflow="fold")
     for name, task in report["tasks"].items():
         table.add_row(
             _label(name, task),
@@ -123,7 +133,6 @@ _ROW_COLUMNS: tuple[
         _too_long,
         lambda task: share(_too_long(task), task["kept"]) > MANY_OVERLONG,
     ),
-    (False, "unified", lambda task: task["unified"], lambda task: False),
     (True, "negatives", lambda task: task["negatives"], lambda task: False),
 )
 
@@ -161,18 +170,22 @@ def _token_table(report: Report) -> Table:
     return table
 
 
-def _label(name: str, task: TaskReport) -> str:
-    return visible(name) + (" *" if task["general"] else "")
+def _label(name: str, task: TaskReport) -> Text:
+    return _text(name).append(" *" if task["general"] else "")
 
 
-def _languages(counts: dict[str, int]) -> str:
+def _text(text: str) -> Text:
+    """A text from outside: no markup, no control characters."""
+    return Text(visible(text))
+
+
+def _languages(counts: dict[str, int]) -> Text:
     whole = sum(counts.values())
     found = [
-        f"{visible(language) or '?'} {rows / whole:.0%}"
-        for language, rows in most_first(counts).items()
+        f"{language or '?'} {rows / whole:.0%}" for language, rows in most_first(counts).items()
     ]
     rest = len(found) - _SHOWN_LANGUAGES
-    return " ".join(found[:_SHOWN_LANGUAGES]) + (f" +{rest}" if rest > 0 else "")
+    return _text(" ".join(found[:_SHOWN_LANGUAGES]) + (f" +{rest}" if rest > 0 else ""))
 
 
 def _print_rejects(console: Console, report: Report) -> None:
@@ -185,31 +198,31 @@ def _print_rejects(console: Console, report: Report) -> None:
         readable = total(report, readable_rows)
         for rule, rows in found.items():
             table.add_row(
-                visible(rule), f"{rows:,}", f"{share(rows, readable):.2%}", _by_task(report, rule)
+                _text(rule), f"{rows:,}", f"{share(rows, readable):.2%}", _by_task(report, rule)
             )
-        console.print(table)
+        _print_table(console, table)
     else:
         console.print("No row was rejected by a cleaning rule.")
-    idle = [visible(rule) for rule, rows in counts.items() if not rows]
+    idle = [rule for rule, rows in counts.items() if not rows]
     if idle:
-        console.print(Text(f"These rules found nothing: {', '.join(idle)}."))
+        console.print(_text(f"These rules found nothing: {', '.join(idle)}."))
 
 
-def _by_task(report: Report, rule: str) -> str:
+def _by_task(report: Report, rule: str) -> Text:
     rows = most_first(
         {name: task["rejects"].get(rule, 0) for name, task in report["tasks"].items()}
     )
-    named = [f"{visible(name)} {count:,}" for name, count in rows.items()]
+    named = [f"{name} {count:,}" for name, count in rows.items()]
     rest = sum(list(rows.values())[_SHOWN_TASKS:])
     more = f" and {len(named) - _SHOWN_TASKS} more: {rest:,}" if rest else ""
-    return ", ".join(named[:_SHOWN_TASKS]) + more
+    return _text(", ".join(named[:_SHOWN_TASKS]) + more)
 
 
 def _wording_table(report: Report) -> Table:
     table = _table("wording", "phase", "rows", "tagged", "untagged", "paraphrased", "other cues")
     for phase, wording in report["phases"].items():
         table.add_row(
-            visible(phase),
+            _text(phase),
             f"{wording['rows']:,}",
             f"{wording['tagged']:,}",
             f"{wording['untagged']:,}",

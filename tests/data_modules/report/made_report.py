@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
 from typing import Any
 
 from data_modules.report import LENGTH_EDGES, QUALITY_EDGES, Histogram, Report, TaskReport
@@ -21,8 +22,7 @@ def histogram(values: list[float], edges: list[float] = LENGTH_EDGES) -> Histogr
     """Counts of the values between the edges."""
     counts = [0] * (len(edges) - 1)
     for value in values:
-        place = sum(edge <= value for edge in edges) - 1
-        counts[min(place, len(counts) - 1)] += 1
+        counts[min(bisect_right(edges, value) - 1, len(counts) - 1)] += 1
     return {"edges": list(edges), "counts": counts}
 
 

@@ -1,6 +1,6 @@
 """Chat template rendering with the supervised part known exactly.
 
-A conversation is rendered to text once per turn and cut at the turn boundaries; every piece is
+A conversation is rendered to text up to every turn and cut at the turn boundaries; every piece is
 tokenised on its own. The ids a model is trained on are therefore, by construction, the ids it gets at
 inference (``prompt``) followed by the answer's own ids, whatever the tokenizer merges across text.
 """
@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import TemplateError
 
+from data_modules.chat_rendering import Conversation, Renderer
 from data_modules.faults import DataFault, Fault
-from data_modules.records import Message
 
-Conversation = tuple[Message, ...]
 Encoded = tuple[list[int], np.ndarray]  # input_ids, supervised
 Piece = tuple[str, bool]  # text, supervised
 
@@ -61,6 +59,7 @@ class ChatFormat:
                 )
             )
         self.tokenizer = tokenizer
+        self.renderer = Renderer(tokenizer)
 
     def prompt(self, messages: Conversation) -> list[int]:
         """Token ids of a conversation that ends on a user turn, ready for generation.
@@ -68,7 +67,7 @@ class ChatFormat:
         Raises:
             DataFault: as in :meth:`encode`.
         """
-        pieces = _pieces(messages, self._renders([messages], True)[0], True)
+        pieces = _pieces(messages, self.renderer.renders([messages], True)[0], True)
         return self._tokenise([self._with_end(pieces)])[0][0]
 
     def encode(self, messages: Conversation) -> Encoded:
@@ -87,43 +86,13 @@ class ChatFormat:
                 before an answer at training would differ from the one at inference; or it refuses
                 the conversation.
         """
-        renders = self._renders(conversations, False)
+        renders = self.renderer.renders(conversations, False)
         return self._tokenise(
             [
                 self._with_end(_pieces(messages, rendered, False))
                 for messages, rendered in zip(conversations, renders, strict=True)
             ]
         )
-
-    def _renders(self, conversations: Sequence[Conversation], generation: bool) -> list[list[str]]:
-        """Every conversation as its template renders its beginnings.
-
-        For each answer the text before it (generation prompt included) and the text up to its end;
-        with ``generation`` also the whole with a generation prompt at its end. All in two calls of
-        the template engine, whose set-up costs more than a rendering.
-        """
-        before: list[list[dict[str, str]]] = []
-        after: list[list[dict[str, str]]] = []
-        shape: list[int] = []
-        for messages in conversations:
-            turns = [{"role": message.role, "content": message.content} for message in messages]
-            answers = [turn for turn, one in enumerate(messages) if one.role == "assistant"]
-            before += [turns[:turn] for turn in answers]
-            after += [turns[: turn + 1] for turn in answers]
-            if generation:
-                before.append(turns)
-            shape.append(len(answers))
-        texts_before = iter(self._render(before, True))
-        texts_after = iter(self._render(after, False))
-        result: list[list[str]] = []
-        for answers_count in shape:
-            texts: list[str] = []
-            for _ in range(answers_count):
-                texts += [next(texts_before), next(texts_after)]
-            if generation:
-                texts.append(next(texts_before))
-            result.append(texts)
-        return result
 
     def _with_end(self, pieces: list[Piece]) -> list[Piece]:
         """Every answer ends in the end token; what the template puts behind it is not supervised."""
@@ -145,37 +114,11 @@ class ChatFormat:
         text = answer.rstrip("\n")
         return text + end, answer[len(text) :]
 
-    def _render(self, conversations: list[list[dict[str, str]]], generation: bool) -> list[str]:
-        if not conversations:
-            return []
-        try:
-            texts: list[str] = self.tokenizer.apply_chat_template(
-                conversations, tokenize=False, add_generation_prompt=generation
-            )
-        except TemplateError as error:  # raise_exception in the template
-            raise DataFault(
-                Fault(
-                    "data.chat_template",
-                    f"the template refuses a conversation: {error}",
-                    "it must render every row",
-                    "Give a template of your own (data.chat_template=PATH) or mend the row.",
-                )
-            ) from error
-        return texts
-
     def _tokenise(self, conversations: list[list[Piece]]) -> list[Encoded]:
         texts = [text for pieces in conversations for text, _ in pieces]
         if not texts:
             return []
-        ids = iter(
-            self.tokenizer(
-                texts,
-                add_special_tokens=False,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-                verbose=False,
-            )["input_ids"]
-        )
+        ids = iter(self._ids(texts))
         result: list[Encoded] = []
         for pieces in conversations:
             joined: list[int] = []
@@ -186,6 +129,15 @@ class ChatFormat:
                 mask += [supervised] * len(piece)
             result.append((joined, np.array(mask, dtype=bool)))
         return result
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is not None:
+            # What the call below does for tokenizers of this kind, without its detours.
+            encoded = backend.encode_batch_fast(texts, add_special_tokens=False)
+            return [one.ids for one in encoded]
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return ids
 
 
 def _pieces(messages: Conversation, renders: list[str], generation: bool) -> list[Piece]:

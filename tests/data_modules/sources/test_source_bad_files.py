@@ -26,11 +26,10 @@ KEY = "data.tasks.qa.sources.main.train"
 
 def fault_of(root: Path, name: str, content: bytes | None = None, **settings: Any) -> Fault:
     """The one fault that reading a file ends in."""
+    if content is not None:
+        (root / name).write_bytes(content)
     with pytest.raises(DataFault) as caught:
-        if content is None:
-            read(root, name, **settings)
-        else:
-            read_file(root, name, content, **settings)
+        read(root, name, **settings)
     (fault,) = caught.value.faults
     return fault
 
@@ -147,8 +146,6 @@ def test_unicode_line_separators_do_not_end_a_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.jsonl.gz"])
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_wide_encodings_are_recognised(tmp_path: Path, name: str, encoding: str) -> None:
-    if name == "a.csv" and encoding.startswith("utf-16-"):
-        pytest.skip("a table has no mark of its own; its columns then have NUL bytes")
     text = "prompt,completion\na,b\n" if name == "a.csv" else json.dumps(GOOD) + "\n"
     content = text.encode(encoding)
     fault = fault_of(tmp_path, name, gzip.compress(content) if name.endswith("gz") else content)

@@ -97,7 +97,7 @@ def unreadable_source(where: str, path: Path, error: OSError) -> DataFault:
     return DataFault(
         Fault(
             where,
-            f"cannot read {path} ({error.strerror})",
+            f"cannot read {error.filename or path} ({error.strerror})",
             "every source needs a readable file, glob or folder",
             "Correct the path, or data.root, which it is relative to, or its permissions.",
         )

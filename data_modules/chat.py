@@ -7,6 +7,7 @@ inference (``prompt``) followed by the answer's own ids, whatever the tokenizer 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,16 @@ class ChatFormat:
                 )
             )
         self.tokenizer = tokenizer
-        self.renderer = Renderer(tokenizer)
+        self.renderer = Renderer(tokenizer, by_template=True)
+
+    def for_many_rows(self) -> ChatFormat:
+        """The same format, faster: most templates need not be rendered for every row.
+
+        May raise ``chat_rendering.TemplateSurprise`` in the midst of the work.
+        """
+        fast = copy.copy(self)
+        fast.renderer = Renderer(self.tokenizer, by_template=False)
+        return fast
 
     def prompt(self, messages: Conversation) -> list[int]:
         """Token ids of a conversation that ends on a user turn, ready for generation.

@@ -52,7 +52,7 @@ class Renderer:
         by_template: render every row by the template itself.
     """
 
-    def __init__(self, tokenizer: Any, by_template: bool = False) -> None:
+    def __init__(self, tokenizer: Any, by_template: bool) -> None:
         self.tokenizer = tokenizer
         self.by_template = by_template
         self._frames: dict[tuple[tuple[str, ...], bool], list[_Frame] | None] = {}

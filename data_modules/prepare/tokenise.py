@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data_modules.chat import ChatFormat
+from data_modules.chat_rendering import TemplateSurprise
 from data_modules.config import DataConfig
 from data_modules.negatives import (
     Choice,
@@ -139,15 +140,23 @@ def tokenise(
     work = folder.with_name(folder.name + ".parts")
     jobs = [_Job(work / f"part_{number:06d}", number) for number in range(len(rows.parts))]
     jobs += _negative_jobs(cleaned, data, wording.seed, work)
-    all_stats = run_jobs(
-        _run,
-        jobs,
-        workers_for(data.workers, len(rows.keep) * _BYTES_PER_ROW),
-        f"tokenise ({wording.phase})",
-        progress,
-        _set_up,
-        (tasks, rows, data, wording, chat),
-    )
+
+    def run(chat: ChatFormat) -> list[TokenStats]:
+        return run_jobs(
+            _run,
+            jobs,
+            workers_for(data.workers, len(rows.keep) * _BYTES_PER_ROW),
+            f"tokenise ({wording.phase})",
+            progress,
+            _set_up,
+            (tasks, rows, data, wording, chat),
+        )
+
+    try:
+        all_stats = run(chat.for_many_rows())
+    except TemplateSurprise:
+        shutil.rmtree(work)
+        all_stats = run(chat)
     stats = TokenStats()
     for one in all_stats:
         stats.merge(one)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 
@@ -84,23 +86,35 @@ def source_files(data: DataConfig, where: str, pattern: str) -> list[Path]:
         DataFault: nothing matches, or a named file is of no known kind.
     """
     path = Path(data.root) / pattern
+    try:
+        return _matching(data, where, pattern, path)
+    except OSError as error:
+        raise unreadable_source(where, path, error) from error
+
+
+def unreadable_source(where: str, path: Path, error: OSError) -> DataFault:
+    """The fault of a source that the system does not let us read."""
+    return DataFault(
+        Fault(
+            where,
+            f"cannot read {error.filename or path} ({error.strerror})",
+            "every source needs a readable file, glob or folder",
+            "Correct the path, or data.root, which it is relative to, or its permissions.",
+        )
+    )
+
+
+def _matching(data: DataConfig, where: str, pattern: str, path: Path) -> list[Path]:
     if path.is_file() or (path.is_dir() and kind_of(path)):
         if kind_of(path) is None:
             raise _none(where, f"{path} is of no known kind")
         return [path]
     if path.is_dir():
-        if found := _data_files(path.rglob("*")):
+        if found := _data_files(_inside(path)):
             return found
         raise _none(where, f"folder {path} has no data file")
     if not glob.has_magic(pattern):
-        raise DataFault(
-            Fault(
-                where,
-                f"cannot read {path} (No such file or directory)",
-                "every source needs a readable file, glob or folder",
-                "Correct the path, or data.root, which it is relative to.",
-            )
-        )
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     # root_dir: brackets in data.root itself are no pattern; Path.glob takes no absolute ones
     names = glob.glob(pattern, root_dir=data.root, recursive=True)  # noqa: PTH207
     if found := _data_files(Path(data.root) / name for name in names):
@@ -112,6 +126,17 @@ def source_files(data: DataConfig, where: str, pattern: str) -> list[Path]:
 def _none(where: str, seen: str) -> DataFault:
     remedy = "Correct the path, or data.root, which it is relative to."
     return DataFault(Fault(where, seen, f"data files end on {_KNOWN}", remedy))
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    """All below a folder; OSError where one may not be read, which Path.rglob passes over."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    if folder.is_dir():
+        for base, folders, names in os.walk(folder, onerror=refuse):
+            yield from (Path(base) / name for name in (*folders, *names))
 
 
 def _data_files(paths: Iterable[Path]) -> list[Path]:
@@ -149,7 +174,7 @@ def discovered_tasks(data: DataConfig) -> dict[str, SourceConfig]:
     faults: list[Fault] = []
     held_out = _by_task(Path(data.root) / "eval")
     for task, paths in sorted(_by_task(Path(data.root) / "train").items()):
-        unused = [path for path in paths if used.isdisjoint(_resolved([path, *path.rglob("*")]))]
+        unused = [path for path in paths if used.isdisjoint(_resolved([path, *_inside(path)]))]
         if not unused:
             continue
         if task in data.tasks:
@@ -180,7 +205,7 @@ def _by_task(folder: Path) -> dict[str, list[Path]]:
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            if kind_of(path) or _data_files(path.rglob("*")):
+            if kind_of(path) or _data_files(_inside(path)):
                 tasks.setdefault(path.name, []).append(path)
         elif kind_of(path):
             end = max((end for end in EXTENSIONS if path.name.lower().endswith(end)), key=len)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,8 @@ from data_modules.sources.streams import (
 
 _CHUNK = 1 << 20
 _MIB = 1 << 20
+_PEEKED = 4096
+_BLANK = " \t\r\n"
 
 
 class RawRow(NamedTuple):
@@ -89,11 +92,11 @@ def _parsed(text: str, decoder: _StrictDecoder) -> Any | RowFault:
     if "\0" in text:
         reason = f"the line holds a NUL byte at column {text.index(chr(0)) + 1}"
         return RowFault("nul_byte", reason)
-    start = len(text) - len(text.lstrip())
+    start = len(text) - len(text.lstrip(_BLANK))
     try:
         value, end = decoder.decode(text, start)
-        if text[end:].strip():
-            raise json.JSONDecodeError("Extra data", text, end)
+        if rest := text[end:].lstrip(_BLANK):
+            raise json.JSONDecodeError("Extra data", text, len(text) - len(rest))
     except json.JSONDecodeError as error:
         reason = f"malformed JSON: {error.msg} at column {error.colno}"
         return RowFault("malformed_json", reason)
@@ -103,17 +106,16 @@ def _parsed(text: str, decoder: _StrictDecoder) -> Any | RowFault:
 
 
 def is_jsonl(path: Path) -> bool:
-    """Whether a ``.json`` file has one object a line, as many do; looks at its first lines."""
-    seen = 0
-    for line in lines_of(path):
-        if not line.text.strip():
-            continue
-        if seen:
-            return True
-        seen += 1
-        if line.is_overlong or not isinstance(_parsed(line.text, _StrictDecoder()), dict):
-            return False
-    return False
+    """Whether a ``.json`` file has one object a line, as many do; looks at its first two lines."""
+    with suppress(*DAMAGE), open_bytes(path) as file:  # damage is told where rows are read
+        head = file.read(_PEEKED).removeprefix(codecs.BOM_UTF8)
+        if not head.lstrip().startswith(b"{"):
+            return False  # an array may well be one line of the file's size: not read for nothing
+    lines = (line for line in lines_of(path) if line.text.strip())
+    first, second = next(lines, None), next(lines, None)
+    if first is None or second is None or first.is_overlong:
+        return False
+    return isinstance(_parsed(first.text, _StrictDecoder()), dict)
 
 
 def json_rows(path: Path) -> Iterator[RawRow]:
@@ -178,7 +180,7 @@ class _Document:
         while True:
             while self._place < len(self._text):
                 character = self._text[self._place]
-                if character not in " \t\r\n":
+                if character not in _BLANK:
                     return character
                 self._move(self._place + 1)
             if not self._more():
@@ -203,7 +205,7 @@ class _Document:
                     self._move(end)
                     return value, text
             except json.JSONDecodeError as error:
-                problem = error.msg
+                problem = error.msg.removesuffix(" starting at")
                 line = self._line + self._text.count("\n", self._place, error.pos)
                 # not complete yet or not JSON: only more text can tell
                 if len(self._text) - self._place > MAX_ROW_BYTES or not self._double():

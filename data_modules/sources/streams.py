@@ -29,11 +29,6 @@ _WIDE = {
     codecs.BOM_UTF32_BE: "UTF-32",
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
-    # a file that starts with an object, an array or a header, without a byte order mark
-    b'{\0"\0': "UTF-16LE",
-    b'\0{\0"': "UTF-16BE",
-    b"[\0": "UTF-16LE",
-    b"\0[": "UTF-16BE",
 }
 
 
@@ -154,8 +149,18 @@ def check_encoding(path: Path, head: bytes) -> None:
     Raises:
         DataFault: they are.
     """
+    if encoding := _wide_encoding(head):
+        rule = "data files are UTF-8"
+        remedy = f"Convert the file: iconv -f {encoding} -t UTF-8 {path.name} > converted"
+        raise DataFault(Fault(f"{path}:1", f"the file is {encoding}", rule, remedy))
+
+
+def _wide_encoding(head: bytes) -> str:
     for mark, encoding in _WIDE.items():
         if head.startswith(mark):
-            rule = "data files are UTF-8"
-            remedy = f"Convert the file: iconv -f {encoding} -t UTF-8 {path.name} > converted"
-            raise DataFault(Fault(f"{path}:1", f"the file is {encoding}", rule, remedy))
+            return encoding
+    # Without a mark: files start with two characters of ASCII, such as {" or a column's name.
+    halves = [byte == 0 for byte in head[:4]]
+    if halves == [False, True, False, True]:
+        return "UTF-16LE"
+    return "UTF-16BE" if halves == [True, False, True, False] else ""

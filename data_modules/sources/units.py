@@ -15,7 +15,15 @@ from data_modules.config import DataConfig, SourceConfig
 from data_modules.faults import DataFault, Fault
 from data_modules.records import Record, Reject
 from data_modules.sources.csv_rows import csv_rows
-from data_modules.sources.files import HUB, Kind, kind_of, label_of, saved_split, source_files
+from data_modules.sources.files import (
+    HUB,
+    Kind,
+    kind_of,
+    label_of,
+    saved_split,
+    source_files,
+    unreadable_source,
+)
 from data_modules.sources.formats import FIELDS, RowFault, id_of, record_of
 from data_modules.sources.json_rows import RawRow, is_jsonl, json_rows, jsonl_rows
 from data_modules.sources.selection import selection_of
@@ -149,9 +157,7 @@ def _pieces(path: Path, kind: Kind, where: str) -> list[dict[str, Any]]:
             if not file.read(1):
                 return []
     except OSError as error:
-        rule = "every source needs a readable file, glob or folder"
-        seen = f"cannot read {path} ({error.strerror})"
-        raise DataFault(Fault(where, seen, rule, "Correct the file's permissions.")) from error
+        raise unreadable_source(where, path, error) from error
     if kind is Kind.json and is_jsonl(path):
         kind = Kind.jsonl
     if kind is Kind.jsonl and path.suffix.lower() not in COMPRESSIONS:

@@ -26,11 +26,10 @@ KEY = "data.tasks.qa.sources.main.train"
 
 def fault_of(root: Path, name: str, content: bytes | None = None, **settings: Any) -> Fault:
     """The one fault that reading a file ends in."""
-    with pytest.raises(DataFault) as caught:  # noqa: PT012
-        if content is None:
-            read(root, name, **settings)
-        else:
-            read_file(root, name, content, **settings)
+    if content is not None:
+        (root / name).write_bytes(content)
+    with pytest.raises(DataFault) as caught:
+        read(root, name, **settings)
     (fault,) = caught.value.faults
     return fault
 
@@ -67,18 +66,18 @@ def packed(suffix: str, content: bytes) -> bytes:
 def test_truncated_compression_names_the_line_reached(
     tmp_path: Path, suffix: str, name: str
 ) -> None:
-    content = noise(4000)
+    content = noise(1500)
     if name == "rows.json":
         content = b"[" + content.strip().replace(b"\n", b",\n") + b"]"
     elif name == "rows.csv":
         cells = (json.loads(line)["prompt"].encode() for line in content.splitlines())
         content = b"prompt,completion\n" + b"".join(cell + b",b\n" for cell in cells)
     whole = packed(suffix, content)
-    assert len(read_file(tmp_path, name + suffix, whole)) == 4000
+    assert len(read_file(tmp_path, name + suffix, whole)) == 1500
     fault = fault_of(tmp_path, name + suffix, whole[: len(whole) // 2])
     path, line = fault.where.rsplit(":", 1)
     assert path == f"{tmp_path}/{name}{suffix}"
-    assert 0 < int(line) <= 2100  # half of the rows; less what a decompressor holds back
+    assert 0 < int(line) <= 800  # half of the rows; less what a decompressor holds back
     assert f"after line {line}" in fault.seen
     assert "again" in fault.remedy
 
@@ -147,8 +146,6 @@ def test_unicode_line_separators_do_not_end_a_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.jsonl.gz"])
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_wide_encodings_are_recognised(tmp_path: Path, name: str, encoding: str) -> None:
-    if name == "a.csv" and encoding.startswith("utf-16-"):
-        pytest.skip("a table has no mark of its own; its columns then have NUL bytes")
     text = "prompt,completion\na,b\n" if name == "a.csv" else json.dumps(GOOD) + "\n"
     content = text.encode(encoding)
     fault = fault_of(tmp_path, name, gzip.compress(content) if name.endswith("gz") else content)

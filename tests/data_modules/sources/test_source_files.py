@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import datasets
@@ -77,6 +78,24 @@ def test_what_matches_nothing_names_the_key(tmp_path: Path, pattern: str, seen: 
         source_files(data_config(tmp_path, {}), KEY, pattern)
     (fault,) = caught.value.faults
     assert (fault.where, fault.seen) == (KEY, seen.format(root=tmp_path))
+
+
+def test_a_folder_that_may_not_be_read_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, "d/a.jsonl", "d/sub/b.jsonl")
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path).name == "sub":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataFault) as caught:
+        source_files(data_config(tmp_path, {}), KEY, "d")
+    (fault,) = caught.value.faults
+    assert (fault.where, fault.seen) == (KEY, f"cannot read {tmp_path}/d/sub (Permission denied)")
 
 
 def test_kinds(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def write_json(root: Path, rows: Rows) -> str:
 
 
 def write_wrapped(root: Path, rows: Rows) -> str:
-    whole = {"version": {"a": [1]}, "data": rows, "count": len(rows)}
+    whole = {"version": {"a": [1]}, "seed": 12345678901234567890, "data": rows}
     (root / "rows.json").write_text(json.dumps(whole), encoding="utf-8")
     return "rows.json"
 

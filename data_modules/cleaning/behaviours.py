@@ -56,11 +56,13 @@ _EN_CANNOT = (
     r"|(?: am|['’]m) (?:not able|unable) to"
     r"| do(?:n['’]t| not) (?:have the ability|feel comfortable)(?: to)?)"
 )
+# Verbs of ordinary life ("I can't access my account") count only with what models decline.
 _EN_HELP = (
-    r" (?:help (?:you )?(?:with|create|write)|assist|provide|fulfil|comply|generate|engage|discuss|offer"
-    r"|answer (?:that|this|your)|complete (?:that|this|your)|support (?:that|this)|respond to"
-    r"|give (?:you )?(?:any )?(?:medical|legal|financial|advice|information)|browse|access|create|write"
-    r"|do (?:that|this) for you|participate|process (?:that|this|your)|translate (?:that|this))"
+    r" (?:help (?:you )?(?:with|create|write)|assist|provide|fulfil|comply|generate|respond to"
+    r"|(?:answer|complete|support|process|translate|participate in) (?:that|this|your|such)"
+    r"|give (?:you )?(?:any )?(?:medical|legal|financial|advice|information)|do (?:that|this) for you"
+    r"|(?:access|browse|create|write|offer|discuss|engage in|engage with) (?:the internet|real-time"
+    r"|external|content|that|this|these|such|any|images|explicit|harmful|medical|legal|financial))"
 )
 _EN_SORRY = (
     r"(?:unfortunately|apologies|i apologi[sz]e|(?:i['’]?m|i am)(?: very| so| really)? sorry|sorry)\b"
@@ -70,22 +72,22 @@ _EN_AI = (
     r"as an? (?:ai|artificial intelligence|(?:large )?language model)(?: language)?"
     r"(?: model| assistant| chatbot)?\b,?"
 )
-_ZH_SORRY = r"(?:(?:非常|很|十分|实在)?(?:抱歉|对不起|遗憾)[，,。!！ ]*)?(?:但|但是)?"
+_ZH_SORRY = r"(?:非常|很|十分|实在)?(?:抱歉|对不起|遗憾)[，,。!！ ]*(?:但|但是)?"
 _ZH_CANNOT = (
-    r"(?:我|本人|我们)?(?:暂时|目前|现在)?(?:无法|不能|没法|没办法|不便|不可以|不会)"
+    r"(?:暂时|目前|现在)?(?:无法|不能|没法|没办法|不便|不可以|不会)"
     r"(?:为您|为你|帮您|帮你|向您|向你|给您|给你|直接)?"
 )
 _ZH_HELP = (
-    "(?:提供|协助|满足|生成|访问|回应|参与|帮助[您你]|讨论[这该此]|"
-    "(?:回答|执行|处理|完成)[这该您你此])"
+    "(?:提供|协助|满足|生成|回应|帮助[您你]|(?:讨论|参与)[这该此]|(?:回答|执行|处理|完成)[这该您你此]"
+    "|访问(?:互联网|外部|实时|网络|链接))"
 )
 _OPENS_DECLINING = re.compile(
     rf"\W*(?:(?:{_EN_SORRY})?(?:(?:but|however),? )?i{_EN_CANNOT}{_EN_HELP}"
     r"|(?:i['’]m|i am) just an ai\b"
-    rf"|{_ZH_SORRY}{_ZH_CANNOT}{_ZH_HELP})"
+    rf"|(?:(?:{_ZH_SORRY})我?|我们?){_ZH_CANNOT}{_ZH_HELP})"
 )
 _MODEL_DECLINES = re.compile(
-    rf"(?:^|[.!?,\n] ?)(?:i['’]?m sorry,? (?:but )?)?{_EN_AI} [^.!?\n]{{0,60}}?"
+    rf"(?:^|[.!?,\n] ?)(?:i['’]?m sorry,? (?:but )?)?{_EN_AI} (?:i|my|there|it)\b[^.!?\n]{{0,60}}?"
     r"(?:can['’]?t|cannot|unable|not able|do(?:n['’]t| not)|am not)\b"
     r"|(?:^|[。，！\n])(?:作为|我是|身为)(?:一个|一名|一款)?(?:ai|人工智能|大型?语言|语言模型)"
     r"[^。！？\n]{0,25}?(?:无法|不能|没有|不会|不具备|不可以|没办法)"

@@ -24,7 +24,7 @@ def normalised(text: str) -> str:
 def shingles(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Hashed shingles of normalised texts, one text behind the other.
 
-    One shingle opens at every character; the last ones of a text are cut off by its end.
+    One shingle opens at every character from which a whole one fits in; at the first in any case.
 
     Returns:
         uint64 [S] hashes, equal shingles repeated, and int64 [texts + 1] offsets.
@@ -47,7 +47,14 @@ def shingles(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     starts = np.zeros(len(texts) + 1, np.int64)
     np.cumsum([len(text) + len(end) for text in texts], out=starts[1:])
     starts[-1] = count
-    inside = letters[:count] != 0
+    last = np.where(
+        letters[:count] >= _CJK_FROM,
+        letters[_SHORT - 1 : count + _SHORT - 1],
+        letters[_LONG - 1 : count + _LONG - 1],
+    )
+    inside = last != 0
+    inside[starts[:-1][starts[:-1] < count]] = True
+    inside &= letters[:count] != 0
     kept = np.zeros(count + 1, np.int64)
     np.cumsum(inside, out=kept[1:])
     return hashes[inside], kept[starts]

@@ -37,6 +37,8 @@ _RULES = (EXACT, NEAR, CONTAMINATION)
 LINE_SIMILARITY = 0.6
 #: Rows of one bucket that a row is compared with at most.
 MOST_COMPARED = 128
+#: Of these, the rows whose texts are looked at: the likest ones by their MinHash values.
+MOST_VERIFIED = 4
 _BLOCK = 1 << 16
 
 Part = Mapping[str, np.ndarray]
@@ -280,7 +282,7 @@ class _Rows:
                 _forget(array)
         return values
 
-    def _shingles_of(self, row: int) -> tuple[np.ndarray, ...]:
+    def _shingles_of(self, row: int) -> tuple[frozenset[int], ...]:
         """Shingles of the prompt, its first line, its last line and the answer."""
         prompt, answer = self.texts_of(row)
         lines = prompt.strip().split("\n")
@@ -370,7 +372,7 @@ def _least_estimate(threshold: float) -> float:
 
 
 def _like_prompts(
-    one: tuple[np.ndarray, ...], other: tuple[np.ndarray, ...], threshold: float
+    one: tuple[frozenset[int], ...], other: tuple[frozenset[int], ...], threshold: float
 ) -> float:
     """Similarity of two prompts; 0 where too small, or where first or last lines ask other things."""
     alike = jaccard(one[0], other[0])
@@ -386,7 +388,6 @@ def _similar_prompts(
     """Rows with nearly an evaluation row's prompt, that row, and the similarity."""
     best: dict[int, tuple[float, int]] = {}
     asked = evaluation.hashes(np.arange(evaluation.count))[:, :NUM_PERM]
-    seen: set[tuple[int, int]] = set()
     for span in bands_of(threshold, values=1):
         known = evaluation.band(["prompt_hashes"], span, None)
         order = np.argsort(known, kind="stable")
@@ -400,16 +401,15 @@ def _similar_prompts(
             hashes = rows.hashes(block)[:, :NUM_PERM]
             for row, own in zip(block.tolist(), hashes, strict=True):
                 others = np.sort(order[first[row] : last[row]][:MOST_COMPARED])
-                close = others[(asked[others] == own).mean(1) >= _least_estimate(threshold)]
-                for other in close.tolist():
-                    if (row, other) in seen:
-                        continue
-                    seen.add((row, other))
-                    alike = _like_prompts(
+                alike = (asked[others] == own).mean(1)
+                close = np.flatnonzero(alike >= _least_estimate(threshold))
+                close = close[np.argsort(-alike[close], kind="stable")][:MOST_VERIFIED]
+                for other in others[close].tolist():
+                    likeness = _like_prompts(
                         rows.shingles_of(row), evaluation.shingles_of(other), threshold
                     )
-                    if alike > best.get(row, (0.0, 0))[0]:
-                        best[row] = (alike, other)
+                    if likeness > best.get(row, (0.0, 0))[0]:
+                        best[row] = (likeness, other)
     where = np.array(sorted(best), np.int64)
     others = np.array([best[row][1] for row in where.tolist()], np.int64)
     return where, others, np.array([best[row][0] for row in where.tolist()], np.float32)
@@ -434,7 +434,7 @@ def _similar_rows(
     gone: dict[int, tuple[int, float]] = {}
     for later, earlier in sorted(pairs):
         alike = pairs[later, earlier]
-        if alike and later not in gone and earlier not in gone:
+        if later not in gone and earlier not in gone:
             gone[later] = (earlier, alike)
     where = np.array(sorted(gone), np.int64)
     others = np.array([gone[row][0] for row in where.tolist()], np.int64)
@@ -493,7 +493,10 @@ def _compare_bucket(
     threshold: float,
     pairs: dict[tuple[int, int], float],
 ) -> None:
-    """Every row against the last :data:`MOST_COMPARED` earlier ones that are like none before them."""
+    """Every row against the last :data:`MOST_COMPARED` earlier ones that are like none before them.
+
+    The first row that a row is like is enough: like pairs go to ``pairs``.
+    """
     size = min(MOST_COMPARED, len(members))
     heads = np.zeros(size, np.int64)
     head_hashes = np.empty((size, 2, NUM_PERM), np.uint32)
@@ -502,11 +505,11 @@ def _compare_bucket(
     for row, own in zip(members.tolist(), hashes.reshape(-1, 2, NUM_PERM), strict=True):
         alike = np.count_nonzero(head_hashes[:count] == own, axis=2).min(axis=1)
         close = np.flatnonzero(alike >= fewest)
-        for head in heads[close[np.argsort(-alike[close], kind="stable")]].tolist():
-            pair = (row, head)
-            if pair not in pairs:
-                pairs[pair] = _likeness(rows, *pair, threshold)
-            if pairs[pair]:
+        close = close[np.argsort(-alike[close], kind="stable")][:MOST_VERIFIED]
+        for head in heads[close].tolist():
+            likeness = pairs.get((row, head)) or _likeness(rows, row, head, threshold)
+            if likeness:
+                pairs[row, head] = likeness
                 break
         else:
             heads[count % size] = row

@@ -71,14 +71,14 @@ def minhashes(texts: Sequence[str]) -> np.ndarray:
     return np.array(matrix.to_rows(), np.uint32)
 
 
-def shingle_set(text: str) -> np.ndarray:
-    """uint64: the sorted distinct shingles of one text, which need not be normalised."""
-    return np.unique(shingles([normalised(text)])[0])
+def shingle_set(text: str) -> frozenset[int]:
+    """The distinct shingles of one text, which need not be normalised."""
+    return frozenset(shingles([normalised(text)])[0].tolist())
 
 
-def jaccard(one: np.ndarray, other: np.ndarray) -> float:
+def jaccard(one: frozenset[int], other: frozenset[int]) -> float:
     """Share of the shingles of two texts that both have; 1 for two empty texts."""
-    if not len(one) or not len(other):
-        return float(len(one) == len(other))
-    both = len(np.intersect1d(one, other, assume_unique=True))
+    if not one and not other:
+        return 1.0
+    both = len(one & other)
     return both / (len(one) + len(other) - both)

@@ -93,7 +93,7 @@ def test_a_border_between_prompt_and_answer_is_kept() -> None:
         # small edits of both
         (
             ("How do I plant a cherry tree in my garden?", "Dig a hole, put the tree in, and water it."),
-            ("How do I plant a cherry tree in my garden??", "Dig a hole, put the tree in and water it!"),
+            ("How do I plant a cherry tree in my garden??", "Dig a hole, put the tree in, and water it!"),
             True,
         ),
         (

@@ -62,6 +62,8 @@ def verdict(one: Rule, record: Record) -> str | None:
         "null",
         "---",
         "Your answer here",
+        "<output>",
+        "（答案）",
         "待补充",
         "【此处填写答案】",
         "略",
@@ -92,14 +94,15 @@ def test_placeholders_are_caught(answer: str) -> None:
         "The answer is 4.",
         "暂无证据表明此事属实。",
         "∅",
-        "The output",
+        "text",
+        "Output",
+        "答案",
+        "undefined",
         "x",
     ],
 )
 def test_short_answers_are_no_placeholders(answer: str) -> None:
-    expected = "stands for none" if answer == "The output" else None
-    seen = verdict(rule(placeholder=True), row(answer))
-    assert (expected in (seen or "")) if expected else seen is None
+    assert verdict(rule(placeholder=True), row(answer)) is None
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-import warnings
 
+from data_modules.cleaning.code_signs import code_lines
 from data_modules.config import Behaviour
 
 #: A list marker at the start of a line; group 1 is a number, group 2 a circled one, group 3 a bullet.
@@ -16,35 +15,6 @@ LIST_MARKER = (
 )
 _LIST_LINE = re.compile(rf"[ \t]*{LIST_MARKER}")
 
-# A line that opens like a statement. Prose may have one such line, hardly two.
-_CODE_LINE = re.compile(
-    r"[ \t]*(?:"
-    + "|".join(
-        (
-            r"(?:async )?def \w+ *\(",
-            r"class \w+ *[:({]",
-            r"import [\w.]+(?: as \w+)? *;?$",
-            r"from [\w.]+ import ",
-            r"return [\w(\[{\"'-].*[\w)\]}\"';]$",
-            r"(?:for|while|if|elif)\b.*:$",
-            r"(?:else|try|finally):$",
-            r"except\b.*:$",
-            r"with .+:$",
-            r"print *\(.*\);?$",
-            r"#include *[<\"]",
-            r"(?:public|private|protected|static) \w+",
-            r"(?:const|let|var) \w+ *=",
-            r"(?:function|func|fn) \w* *\(",
-            r"(?:SELECT|INSERT INTO|UPDATE|CREATE TABLE|DELETE FROM) .+",
-            # "Siamese = Cat" is a table, "count = 0" a statement
-            r"[A-Za-z_][\w.]*(?:\[[^\]]*\])? *[+*/-]?= *(?=[^= ])"
-            r"(?=.*[(\[{\"';+*/]|\d+$|True$|False$|None$)",
-            r"[\w.]+\(.*\) *;?$",
-            r"[{}] *;?$",
-        )
-    )
-    + ")"
-)
 _DEFINITION = re.compile(
     r"(?:async )?def \w+ *\(.*:|class \w+.*:$|#include *[<\"]|from [\w.]+ import \w"
     r"|print *\(.*\)$|SELECT .+ FROM ",
@@ -118,33 +88,6 @@ def is_json(text: str) -> bool:
         return False
 
 
-def is_code(text: str) -> bool:
-    """Whether all of a text is code: Python that parses, or lines that mostly open like statements."""
-    if parses_as_python(text):
-        return True
-    lines = [line for line in text.split("\n") if line.strip()]
-    hits = _count(_CODE_LINE, lines)
-    first = bool(lines) and _CODE_LINE.match(lines[0]) is not None
-    return first and hits >= 2 and 2 * hits >= len(lines)
-
-
-def parses_as_python(text: str) -> bool:
-    """Whether a text is Python that does something; a word or a sum by itself is not enough."""
-    if "(" not in text and "=" not in text and "import" not in text:
-        return False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            body = ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return any(not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call) for node in body)
-
-
-def _count(pattern: re.Pattern[str], lines: list[str]) -> int:
-    return sum(pattern.match(line) is not None for line in lines)
-
-
 def behaviours_of(text: str) -> set[Behaviour]:
     """What an answer shows.
 
@@ -163,9 +106,9 @@ def behaviours_of(text: str) -> set[Behaviour]:
         body = text[:-3].partition("\n")[2]
     if is_json(body):
         found.add(Behaviour.json)
-    elif fenced or _DEFINITION.match(text) or _count(_CODE_LINE, lines) >= 2:
+    elif fenced or _DEFINITION.match(text) or code_lines(lines) >= 2:
         found.add(Behaviour.code)
-    if len(lines) > 1 and _count(_LIST_LINE, lines) >= 2:
+    if len(lines) > 1 and sum(map(bool, map(_LIST_LINE.match, lines))) >= 2:
         found.add(Behaviour.list)
     if text.rstrip(_CLOSERS).endswith(("?", "？")):
         found.add(Behaviour.question)

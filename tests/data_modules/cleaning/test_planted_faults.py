@@ -78,7 +78,7 @@ def made_rows(split: str) -> list[Record]:
         lambda: ("translation", "把下面的句子译成英语。", zh(12), en(9)),
         lambda: ("summarization", "Summarise this.", en(60), en(12)),
         lambda: ("code_generation", f"Write a function of {en(9)}", "",
-                 f"def {chance.choice(english)}(x):\n    {en(9)[4:-1].replace(' ', '_')} = x\n    return x"),
+                 f"def {chance.choice(english)}(x):\n    y = {en(9).replace(' ', '_')}x\n    return y"),
     ]  # fmt: skip
     count = 600 if split == "train" else 60
     return [record_of(*makers[n % 6](), f"{split}:{n}") for n in range(count)]
@@ -113,7 +113,8 @@ def planted(clean: Sequence[Record], tasks: dict[str, TaskConfig]) -> list[tuple
         text for task in tasks.values() for text in (task.tag, *task.constraints.values()) if text
     ]
     foreign = (
-        '{"answer": "yes"}', '[{"a": 1}]', '```json\n{"a": [1, 2]}\n```', '{"名称": "值"}', '["one", "two"]',
+        '{"answer": "yes"}', '[{"a": 1}]', '```json\n{"a": [1, 2]}\n```', '{"名称": "值"}',
+        '["one", "two"]',
     )  # fmt: skip
     loops = ("and then again ", "我也这样认为，", "yes ", "The cat sat on the mat. ", "重复")
     changes: dict[str, Callable[[Record, int], str]] = {

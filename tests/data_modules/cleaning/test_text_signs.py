@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_modules.cleaning import Forced, behaviours_of, language_of, quality_of
+from data_modules.cleaning.code_signs import code_language
 from data_modules.cleaning.quality import repeated_share
 from data_modules.config import CleaningConfig
 from data_modules.faults import DataFault
@@ -65,6 +66,36 @@ def test_languages(text: str, language: str) -> None:
 )
 def test_behaviours(text: str, behaviours: set[str]) -> None:
     assert {behaviour.value for behaviour in behaviours_of(text)} == behaviours
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("def f(x):\n    return x", "python"),
+        ("x = [i for i in range(3)]\nprint(x)", "python"),
+        ("function f(x) {\n  return x;\n}", "javascript"),
+        ("const f = (x) => {\n  return x;\n};", "javascript"),
+        ("public static int f(int x) {\n  return x;\n}\nSystem.out.println(1);", "java"),
+        ("using System;\nclass A\n{\n}", "csharp"),
+        ("#include <stdio.h>\nint main() {\n  return 0;\n}", "c"),
+        ("#include <iostream>\nint main() {\n  std::cout << 1;\n}", "cpp"),
+        ("#!/bin/bash\necho hi", "bash"),
+        ("<?php\necho 1;", "php"),
+        ("SELECT *\nFROM t\nWHERE x > 1;", "sql"),
+        ("def f(x)\n  x\nend", "ruby"),
+        ("print 'old'\nx = foo(1)\ny = foo(2)", "usual"),
+        ("Select a name from the list.", ""),
+        ("The output is 5.", ""),
+        ("Here is the code:\n\nint x = 1;\nint y = 2;", ""),
+        ("1. Start the engine;\n2. drive;", ""),
+        ("苹果；\n香蕉；", ""),
+        ("Paris", ""),
+        ("3 + 4", ""),
+        ("", ""),
+    ],
+)
+def test_code_and_its_language(text: str, language: str) -> None:
+    assert code_language(text, "usual") == language
 
 
 def quality(answer: str, own: float | None = None) -> float:

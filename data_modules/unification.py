@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from data_modules.cleaning.behaviours import LIST_MARKER, is_code
+from data_modules.cleaning.behaviours import LIST_MARKER
+from data_modules.cleaning.code_signs import code_language
 from data_modules.config import TaskConfig, Unification
 
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})([^`]*)$")
@@ -71,25 +72,25 @@ def _outside_fences(text: str, change: Callable[[str], str]) -> str:
 
 # ---- whitespace
 
-_TRAILING = re.compile(r"[^\S\n]+$", re.M)
-_EMPTY_LINES = re.compile(r"\n{3,}")
-_LEADING = re.compile(r"\A(?:[^\S\n]*\n)+")
 # four blanks and more are a Markdown code block
 _LEADING_BLANKS = re.compile(r"\A {1,3}(?=\S)")
 
 
 def _whitespace(text: str, _: TaskConfig) -> str:
-    def tidy(piece: str) -> str:
-        piece = piece.replace("\r\n", "\n").replace("\r", "\n")
-        return _EMPTY_LINES.sub("\n\n", _TRAILING.sub("", piece))
+    pieces = split_fences(text.strip("\r\n") if text.strip() else "")
+    tidied = [piece if is_fence else _tidy(piece) for is_fence, piece in pieces]
+    if not pieces[0][0]:
+        tidied[0] = _LEADING_BLANKS.sub("", tidied[0].lstrip("\n"), count=1)
+    if not pieces[-1][0]:
+        tidied[-1] = tidied[-1].rstrip()
+    return "\n".join(tidied).strip("\n")
 
-    pieces = [(fence, piece if fence else tidy(piece)) for fence, piece in split_fences(text)]
-    text = "\n".join(piece for _, piece in pieces)
-    if pieces and not pieces[0][0]:
-        text = _LEADING_BLANKS.sub("", _LEADING.sub("", text))
-    if pieces and not pieces[-1][0]:
-        text = text.rstrip()
-    return text
+
+def _tidy(text: str) -> str:
+    """No trailing blanks, no two empty lines in a row."""
+    lines = [line.rstrip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    kept = [line for line, before in zip(lines, ["x", *lines], strict=False) if line or before]
+    return "\n".join(kept)
 
 
 # ---- code_fence
@@ -105,9 +106,8 @@ def _code_fence(text: str, task: TaskConfig) -> str:
             for is_fence, piece in pieces
         )
     code = text.strip("\n")
-    if "```" in text or not is_code(code):
-        return text
-    return f"```{task.code_language}\n{code.rstrip()}\n```"
+    language = "" if "```" in text else code_language(code, task.code_language)
+    return f"```{language}\n{code.rstrip()}\n```" if language else text
 
 
 def _with_language(fence: str, language: str) -> str:
@@ -116,7 +116,8 @@ def _with_language(fence: str, language: str) -> str:
     assert match is not None, "a fence opens with its mark"
     if match.group(2).strip() or not rest:
         return fence
-    return f"{first.rstrip()}{language}\n{rest}"
+    code = rest.rpartition("\n")[0]
+    return f"{first.rstrip()}{code_language(code, language) or language}\n{rest}"
 
 
 # ---- numbered_list

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-import warnings
 
+from data_modules.cleaning.code_signs import code_lines
 from data_modules.config import Behaviour
 
 #: A list marker at the start of a line; group 1 is a number, group 2 a circled one, group 3 a bullet.
@@ -16,35 +15,6 @@ LIST_MARKER = (
 )
 _LIST_LINE = re.compile(rf"[ \t]*{LIST_MARKER}")
 
-# A line that opens like a statement. Prose may have one such line, hardly two.
-_CODE_LINE = re.compile(
-    r"[ \t]*(?:"
-    + "|".join(
-        (
-            r"(?:async )?def \w+ *\(",
-            r"class \w+ *[:({]",
-            r"import [\w.]+(?: as \w+)? *;?$",
-            r"from [\w.]+ import ",
-            r"return [\w(\[{\"'-].*[\w)\]}\"';]$",
-            r"(?:for|while|if|elif)\b.*:$",
-            r"(?:else|try|finally):$",
-            r"except\b.*:$",
-            r"with .+:$",
-            r"print *\(.*\);?$",
-            r"#include *[<\"]",
-            r"(?:public|private|protected|static) \w+",
-            r"(?:const|let|var) \w+ *=",
-            r"(?:function|func|fn) \w* *\(",
-            r"(?:SELECT|INSERT INTO|UPDATE|CREATE TABLE|DELETE FROM) .+",
-            # "Siamese = Cat" is a table, "count = 0" a statement
-            r"[A-Za-z_][\w.]*(?:\[[^\]]*\])? *[+*/-]?= *(?=[^= ])"
-            r"(?=.*[(\[{\"';+*/]|\d+$|True$|False$|None$)",
-            r"[\w.]+\(.*\) *;?$",
-            r"[{}] *;?$",
-        )
-    )
-    + ")"
-)
 _DEFINITION = re.compile(
     r"(?:async )?def \w+ *\(.*:|class \w+.*:$|#include *[<\"]|from [\w.]+ import \w"
     r"|print *\(.*\)$|SELECT .+ FROM ",
@@ -56,11 +26,13 @@ _EN_CANNOT = (
     r"|(?: am|['’]m) (?:not able|unable) to"
     r"| do(?:n['’]t| not) (?:have the ability|feel comfortable)(?: to)?)"
 )
+# Verbs of ordinary life ("I can't access my account") count only with what models decline.
 _EN_HELP = (
-    r" (?:help (?:you )?(?:with|create|write)|assist|provide|fulfil|comply|generate|engage|discuss|offer"
-    r"|answer (?:that|this|your)|complete (?:that|this|your)|support (?:that|this)|respond to"
-    r"|give (?:you )?(?:any )?(?:medical|legal|financial|advice|information)|browse|access|create|write"
-    r"|do (?:that|this) for you|participate|process (?:that|this|your)|translate (?:that|this))"
+    r" (?:help (?:you )?(?:with|create|write)|assist|provide|fulfil|comply|generate|respond to"
+    r"|(?:answer|complete|support|process|translate|participate in) (?:that|this|your|such)"
+    r"|give (?:you )?(?:any )?(?:medical|legal|financial|advice|information)|do (?:that|this) for you"
+    r"|(?:access|browse|create|write|offer|discuss|engage in|engage with) (?:the internet|real-time"
+    r"|external|content|that|this|these|such|any|images|explicit|harmful|medical|legal|financial))"
 )
 _EN_SORRY = (
     r"(?:unfortunately|apologies|i apologi[sz]e|(?:i['’]?m|i am)(?: very| so| really)? sorry|sorry)\b"
@@ -70,22 +42,22 @@ _EN_AI = (
     r"as an? (?:ai|artificial intelligence|(?:large )?language model)(?: language)?"
     r"(?: model| assistant| chatbot)?\b,?"
 )
-_ZH_SORRY = r"(?:(?:非常|很|十分|实在)?(?:抱歉|对不起|遗憾)[，,。!！ ]*)?(?:但|但是)?"
+_ZH_SORRY = r"(?:非常|很|十分|实在)?(?:抱歉|对不起|遗憾)[，,。!！ ]*(?:但|但是)?"
 _ZH_CANNOT = (
-    r"(?:我|本人|我们)?(?:暂时|目前|现在)?(?:无法|不能|没法|没办法|不便|不可以|不会)"
+    r"(?:暂时|目前|现在)?(?:无法|不能|没法|没办法|不便|不可以|不会)"
     r"(?:为您|为你|帮您|帮你|向您|向你|给您|给你|直接)?"
 )
 _ZH_HELP = (
-    "(?:提供|协助|满足|生成|访问|回应|参与|帮助[您你]|讨论[这该此]|"
-    "(?:回答|执行|处理|完成)[这该您你此])"
+    "(?:提供|协助|满足|生成|回应|帮助[您你]|(?:讨论|参与)[这该此]|(?:回答|执行|处理|完成)[这该您你此]"
+    "|访问(?:互联网|外部|实时|网络|链接))"
 )
 _OPENS_DECLINING = re.compile(
     rf"\W*(?:(?:{_EN_SORRY})?(?:(?:but|however),? )?i{_EN_CANNOT}{_EN_HELP}"
     r"|(?:i['’]m|i am) just an ai\b"
-    rf"|{_ZH_SORRY}{_ZH_CANNOT}{_ZH_HELP})"
+    rf"|(?:(?:{_ZH_SORRY})我?|我们?){_ZH_CANNOT}{_ZH_HELP})"
 )
 _MODEL_DECLINES = re.compile(
-    rf"(?:^|[.!?,\n] ?)(?:i['’]?m sorry,? (?:but )?)?{_EN_AI} [^.!?\n]{{0,60}}?"
+    rf"(?:^|[.!?,\n] ?)(?:i['’]?m sorry,? (?:but )?)?{_EN_AI} (?:i|my|there|it)\b[^.!?\n]{{0,60}}?"
     r"(?:can['’]?t|cannot|unable|not able|do(?:n['’]t| not)|am not)\b"
     r"|(?:^|[。，！\n])(?:作为|我是|身为)(?:一个|一名|一款)?(?:ai|人工智能|大型?语言|语言模型)"
     r"[^。！？\n]{0,25}?(?:无法|不能|没有|不会|不具备|不可以|没办法)"
@@ -116,33 +88,6 @@ def is_json(text: str) -> bool:
         return False
 
 
-def is_code(text: str) -> bool:
-    """Whether all of a text is code: Python that parses, or lines that mostly open like statements."""
-    if parses_as_python(text):
-        return True
-    lines = [line for line in text.split("\n") if line.strip()]
-    hits = _count(_CODE_LINE, lines)
-    first = bool(lines) and _CODE_LINE.match(lines[0]) is not None
-    return first and hits >= 2 and 2 * hits >= len(lines)
-
-
-def parses_as_python(text: str) -> bool:
-    """Whether a text is Python that does something; a word or a sum by itself is not enough."""
-    if "(" not in text and "=" not in text and "import" not in text:
-        return False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            body = ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return any(not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call) for node in body)
-
-
-def _count(pattern: re.Pattern[str], lines: list[str]) -> int:
-    return sum(pattern.match(line) is not None for line in lines)
-
-
 def behaviours_of(text: str) -> set[Behaviour]:
     """What an answer shows.
 
@@ -161,9 +106,9 @@ def behaviours_of(text: str) -> set[Behaviour]:
         body = text[:-3].partition("\n")[2]
     if is_json(body):
         found.add(Behaviour.json)
-    elif fenced or _DEFINITION.match(text) or _count(_CODE_LINE, lines) >= 2:
+    elif fenced or _DEFINITION.match(text) or code_lines(lines) >= 2:
         found.add(Behaviour.code)
-    if len(lines) > 1 and _count(_LIST_LINE, lines) >= 2:
+    if len(lines) > 1 and sum(map(bool, map(_LIST_LINE.match, lines))) >= 2:
         found.add(Behaviour.list)
     if text.rstrip(_CLOSERS).endswith(("?", "？")):
         found.add(Behaviour.question)

@@ -36,9 +36,9 @@ _RULES = (EXACT, NEAR, CONTAMINATION)
 #: long passage and a question, only that line says what is asked.
 LINE_SIMILARITY = 0.6
 #: Rows of one bucket that a row is compared with at most.
-MOST_COMPARED = 256
-#: Estimates from 32 MinHash values have a standard error of 0.09 at most.
-_MARGIN = 0.25
+MOST_COMPARED = 128
+#: Of these, the rows whose texts are looked at: the likest ones by their MinHash values.
+MOST_VERIFIED = 4
 _BLOCK = 1 << 16
 
 Part = Mapping[str, np.ndarray]
@@ -202,17 +202,17 @@ def find_duplicates(
         found.append((_RULES.index(rule), where, others, alike))
 
     threshold = cleaning.near_duplicates
-    if cleaning.contamination and eval_parts:
+    if cleaning.contamination and eval_parts and rows.count:
         evaluation = _Rows(eval_parts, eval_texts_of or _no_texts)
         where, others = _equal_prompts(rows, evaluation)
         add(CONTAMINATION, where, others, np.ones(len(where), np.float32))
         if threshold is not None:
             add(CONTAMINATION, *_similar_prompts(rows, evaluation, out, threshold))
     groups = None if cleaning.across_tasks else np.asarray(task_ids)
-    if cleaning.exact_duplicates:
+    if cleaning.exact_duplicates and rows.count:
         where, others = _equal_rows(rows, groups, out)
         add(EXACT, where, others, np.ones(len(where), np.float32))
-    if threshold is not None:
+    if threshold is not None and rows.count:
         add(NEAR, *_similar_rows(rows, groups, out, threshold))
     if not found:
         found.append((0, np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)))
@@ -249,10 +249,11 @@ class _Rows:
 
     def column(self, name: str) -> np.ndarray:
         """One value per row, as an array of its own."""
-        first = self.parts[0][name]
-        values = np.empty(self.count, first.dtype)
+        values = np.empty(self.count, self.parts[0][name].dtype)
         for part, start, end in self._spans():
-            values[start:end] = part[name]
+            array = part[name]
+            values[start:end] = array
+            _forget(array)
         return values
 
     def band(self, names: Sequence[str], span: slice, groups: np.ndarray | None) -> np.ndarray:
@@ -281,7 +282,7 @@ class _Rows:
                 _forget(array)
         return values
 
-    def _shingles_of(self, row: int) -> tuple[np.ndarray, ...]:
+    def _shingles_of(self, row: int) -> tuple[frozenset[int], ...]:
         """Shingles of the prompt, its first line, its last line and the answer."""
         prompt, answer = self.texts_of(row)
         lines = prompt.strip().split("\n")
@@ -290,9 +291,17 @@ class _Rows:
 
 def _mix(keys: np.ndarray, values: np.ndarray) -> None:
     """Fold one value per key into keys, in place."""
-    keys ^= values
+    keys ^= values.astype(np.uint64)
     keys *= np.uint64(0x9E3779B97F4A7C15)
     keys ^= keys >> np.uint64(31)
+
+
+def _set_apart(keys: np.ndarray, out: np.ndarray) -> None:
+    """Give rows that are left out keys of their own, so that they are like no other; in place."""
+    gone = np.flatnonzero(out)
+    own = gone.astype(np.uint64)
+    _mix(own, keys[gone])
+    keys[gone] = own
 
 
 def _forget(array: np.ndarray) -> None:
@@ -306,9 +315,9 @@ def _runs(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows sorted by key, ascending within equal keys; start and end of every run of two or more."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
-    new = np.empty(len(keys) + 1, bool)
-    new[0] = new[-1] = True
+    new = np.ones(len(keys) + 1, bool)
     np.not_equal(ordered[1:], ordered[:-1], out=new[1:-1])
+    del ordered
     edges = np.flatnonzero(new)
     starts, ends = edges[:-1], edges[1:]
     several = ends - starts > 1
@@ -321,17 +330,14 @@ def _equal_rows(
     """Rows with the content key of an earlier row that stays, and that row."""
     keys = rows.column("content_keys")
     if groups is not None:
-        _mix(keys, groups.astype(np.uint64))
-    kept = np.flatnonzero(~out)
-    if len(kept) < len(keys):
-        keys = keys[kept]
+        _mix(keys, groups)
+    _set_apart(keys, out)
     order, starts, ends = _runs(keys)
-    sizes = ends - starts
-    first = np.repeat(order[starts], sizes - 1)
+    sizes = ends - starts - 1
+    first = np.repeat(order[starts], sizes)
     # every place of the runs but their first
-    later = np.repeat(starts + 1 - np.concatenate([[0], np.cumsum(sizes - 1)[:-1]]), sizes - 1)
-    later = order[later + np.arange(len(later))] if len(later) else later
-    return kept[later], kept[first]
+    place = np.repeat(starts + 1 - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
+    return order[place], first
 
 
 def _equal_prompts(rows: _Rows, evaluation: _Rows) -> tuple[np.ndarray, np.ndarray]:
@@ -360,8 +366,13 @@ def bands_of(threshold: float, values: int) -> list[slice]:
     return [slice(start, start + width) for start in range(0, count * width, width)]
 
 
+def _least_estimate(threshold: float) -> float:
+    """MinHash estimate, three standard errors low, under which texts are not looked at."""
+    return threshold - 3 * (threshold * (1 - threshold) / NUM_PERM) ** 0.5
+
+
 def _like_prompts(
-    one: tuple[np.ndarray, ...], other: tuple[np.ndarray, ...], threshold: float
+    one: tuple[frozenset[int], ...], other: tuple[frozenset[int], ...], threshold: float
 ) -> float:
     """Similarity of two prompts; 0 where too small, or where first or last lines ask other things."""
     alike = jaccard(one[0], other[0])
@@ -377,7 +388,6 @@ def _similar_prompts(
     """Rows with nearly an evaluation row's prompt, that row, and the similarity."""
     best: dict[int, tuple[float, int]] = {}
     asked = evaluation.hashes(np.arange(evaluation.count))[:, :NUM_PERM]
-    seen: set[tuple[int, int]] = set()
     for span in bands_of(threshold, values=1):
         known = evaluation.band(["prompt_hashes"], span, None)
         order = np.argsort(known, kind="stable")
@@ -391,16 +401,15 @@ def _similar_prompts(
             hashes = rows.hashes(block)[:, :NUM_PERM]
             for row, own in zip(block.tolist(), hashes, strict=True):
                 others = np.sort(order[first[row] : last[row]][:MOST_COMPARED])
-                close = others[(asked[others] == own).mean(1) >= threshold - _MARGIN]
-                for other in close.tolist():
-                    if (row, other) in seen:
-                        continue
-                    seen.add((row, other))
-                    alike = _like_prompts(
+                alike = (asked[others] == own).mean(1)
+                close = np.flatnonzero(alike >= _least_estimate(threshold))
+                close = close[np.argsort(-alike[close], kind="stable")][:MOST_VERIFIED]
+                for other in others[close].tolist():
+                    likeness = _like_prompts(
                         rows.shingles_of(row), evaluation.shingles_of(other), threshold
                     )
-                    if alike > best.get(row, (0.0, 0))[0]:
-                        best[row] = (alike, other)
+                    if likeness > best.get(row, (0.0, 0))[0]:
+                        best[row] = (likeness, other)
     where = np.array(sorted(best), np.int64)
     others = np.array([best[row][1] for row in where.tolist()], np.int64)
     return where, others, np.array([best[row][0] for row in where.tolist()], np.float32)
@@ -415,46 +424,39 @@ def _similar_rows(
     signs = rows.column("negative").astype(np.uint64)
     signed = signs if groups is None else signs + 2 * groups.astype(np.uint64)
     del signs
-    kept = np.flatnonzero(~out)
     bands = bands_of(threshold, values=2)
     for number, span in enumerate(bands):
-        keys = rows.band(["prompt_hashes", "answer_hashes"], span, signed)[kept]
-        order, starts, ends = _runs(keys)
-        for bucket in _batches(_buckets(rows, kept, order, starts, ends, bands[number - 1])):
+        keys = rows.band(["prompt_hashes", "answer_hashes"], span, signed)
+        _set_apart(keys, out)
+        for bucket in _batches(_buckets(rows, keys, bands[number - 1])):
             _compare(rows, bucket, threshold, pairs)
     # In the order of rows: who is like a row that goes itself may stay.
     gone: dict[int, tuple[int, float]] = {}
     for later, earlier in sorted(pairs):
         alike = pairs[later, earlier]
-        if alike and later not in gone and earlier not in gone:
+        if later not in gone and earlier not in gone:
             gone[later] = (earlier, alike)
     where = np.array(sorted(gone), np.int64)
     others = np.array([gone[row][0] for row in where.tolist()], np.int64)
     return where, others, np.array([gone[row][1] for row in where.tolist()], np.float32)
 
 
-def _buckets(
-    rows: _Rows,
-    kept: np.ndarray,
-    order: np.ndarray,
-    starts: np.ndarray,
-    ends: np.ndarray,
-    other_band: slice,
-) -> Iterator[np.ndarray]:
-    """Rows that may be alike, ascending; a bucket that is too large is parted by one band more."""
+def _buckets(rows: _Rows, keys: np.ndarray, other_band: slice) -> Iterator[np.ndarray]:
+    """Rows with equal keys, ascending; buckets that are too large are parted by one band more."""
+    order, starts, ends = _runs(keys)
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        members = kept[order[start:end]]
+        members = order[start:end]
         if len(members) <= MOST_COMPARED:
             yield members
             continue
         for block in range(0, len(members), _BLOCK):
             some = members[block : block + _BLOCK]
             values = rows.hashes(some)
-            keys = np.zeros(len(some), np.uint64)
+            inner_keys = np.zeros(len(some), np.uint64)
             for place in range(other_band.start, other_band.stop):
-                _mix(keys, values[:, place])
-                _mix(keys, values[:, NUM_PERM + place])
-            inner, inner_starts, inner_ends = _runs(keys)
+                _mix(inner_keys, values[:, place])
+                _mix(inner_keys, values[:, NUM_PERM + place])
+            inner, inner_starts, inner_ends = _runs(inner_keys)
             for left, right in zip(inner_starts.tolist(), inner_ends.tolist(), strict=True):
                 yield some[inner[left:right]]
 
@@ -491,22 +493,27 @@ def _compare_bucket(
     threshold: float,
     pairs: dict[tuple[int, int], float],
 ) -> None:
-    """Every row against the last :data:`MOST_COMPARED` earlier ones that are like none before them."""
-    heads = np.zeros(min(MOST_COMPARED, len(members)), np.int64)
-    count = 1
-    for place, row in enumerate(members.tolist()[1:], start=1):
-        used = heads[:count]
-        same = hashes[used] == hashes[place]
-        alike = np.minimum(same[:, :NUM_PERM].mean(1), same[:, NUM_PERM:].mean(1))
-        close = np.flatnonzero(alike >= threshold - _MARGIN)
-        for head in used[close[np.argsort(-alike[close], kind="stable")]].tolist():
-            pair = (row, int(members[head]))
-            if pair not in pairs:
-                pairs[pair] = _likeness(rows, *pair, threshold)
-            if pairs[pair]:
+    """Every row against the last :data:`MOST_COMPARED` earlier ones that are like none before them.
+
+    The first row that a row is like is enough: like pairs go to ``pairs``.
+    """
+    size = min(MOST_COMPARED, len(members))
+    heads = np.zeros(size, np.int64)
+    head_hashes = np.empty((size, 2, NUM_PERM), np.uint32)
+    fewest = _least_estimate(threshold) * NUM_PERM
+    count = 0
+    for row, own in zip(members.tolist(), hashes.reshape(-1, 2, NUM_PERM), strict=True):
+        alike = np.count_nonzero(head_hashes[:count] == own, axis=2).min(axis=1)
+        close = np.flatnonzero(alike >= fewest)
+        close = close[np.argsort(-alike[close], kind="stable")][:MOST_VERIFIED]
+        for head in heads[close].tolist():
+            likeness = pairs.get((row, head)) or _likeness(rows, row, head, threshold)
+            if likeness:
+                pairs[row, head] = likeness
                 break
         else:
-            heads[count % MOST_COMPARED] = place
+            heads[count % size] = row
+            head_hashes[count % size] = own
             count += 1
 
 

@@ -35,13 +35,16 @@ class Placeholder(Rule):
     name = "placeholder"
     _PATTERN = re.compile(
         r"[\s.…·_\-—–?？。、*#~\u200b-\u200f\ufeff]*"
-        r"|[\[(<{【（「《]*\s*(?:n/a|n\.a\.?|null|nan|undefined|todo|tbd|tba|fixme|x{3,}|placeholder"
-        r"|(?:your |the |insert |expected |sample )?(?:answer|output|response|text|content)"
-        r"(?: goes)?(?: here)?|lorem ipsum\b.*|insert .{1,40} here|no (?:answer|output|response)"
-        r"|fill (?:me |this )?in|to be (?:added|completed|determined|filled(?: in)?)"
+        # anything of the kind in brackets
+        r"|[\[(<{【（「《]+\s*(?:n/?a|null|none|todo|tbd|placeholder|(?:your |the |insert |expected )?"
+        r"(?:answer|output|response|text|content)(?: goes)?(?: here)?|insert .{1,40}|.{1,40} here"
+        r"|待补充|待填写?|(?:请)?(?:在)?(?:此处|这里)?(?:填写?|输入|插入)?(?:答案|内容|文本|输出|回答))\s*[\])>}】）」》]+"
+        # without brackets only what is no label, name or value
+        r"|(?:n/a|n\.a\.?|null|nan|todo|tbd|tba|fixme|x{3,}|placeholder|lorem ipsum\b.*"
+        r"|(?:your |insert )(?:answer|output|response|text|content)(?: goes)?(?: here)?"
+        r"|no (?:answer|output|response)|to be (?:added|completed|determined|filled(?: in)?)"
         r"|待补充|待填写?|待定|待完善|待添加|略|此处省略|省略|暂无(?:内容|回答|答案|数据)?|无(?:内容|回答|答案)"
-        r"|占位符?|(?:请)?(?:在)?此处(?:填写|输入|插入)(?:答案|内容|文本)?|(?:这里)?填写?(?:答案|内容)|答案|输出|回答)"
-        r"\s*[\])>}】）」》]*[.。…!！:：]*",
+        r"|占位符?|(?:请)?(?:在)?(?:此处|这里)(?:填写?|输入|插入)(?:答案|内容|文本)?)[.。…!！:：]*",
         re.I | re.S,
     )
     #: No placeholder is longer, but for filler text, whose beginning tells.

@@ -24,7 +24,7 @@ def normalised(text: str) -> str:
 def shingles(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Hashed shingles of normalised texts, one text behind the other.
 
-    One shingle opens at every character; the last ones of a text are cut off by its end.
+    One shingle opens at every character from which a whole one fits in; at the first in any case.
 
     Returns:
         uint64 [S] hashes, equal shingles repeated, and int64 [texts + 1] offsets.
@@ -47,7 +47,14 @@ def shingles(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     starts = np.zeros(len(texts) + 1, np.int64)
     np.cumsum([len(text) + len(end) for text in texts], out=starts[1:])
     starts[-1] = count
-    inside = letters[:count] != 0
+    last = np.where(
+        letters[:count] >= _CJK_FROM,
+        letters[_SHORT - 1 : count + _SHORT - 1],
+        letters[_LONG - 1 : count + _LONG - 1],
+    )
+    inside = last != 0
+    inside[starts[:-1][starts[:-1] < count]] = True
+    inside &= letters[:count] != 0
     kept = np.zeros(count + 1, np.int64)
     np.cumsum(inside, out=kept[1:])
     return hashes[inside], kept[starts]
@@ -64,14 +71,14 @@ def minhashes(texts: Sequence[str]) -> np.ndarray:
     return np.array(matrix.to_rows(), np.uint32)
 
 
-def shingle_set(text: str) -> np.ndarray:
-    """uint64: the sorted distinct shingles of one text, which need not be normalised."""
-    return np.unique(shingles([normalised(text)])[0])
+def shingle_set(text: str) -> frozenset[int]:
+    """The distinct shingles of one text, which need not be normalised."""
+    return frozenset(shingles([normalised(text)])[0].tolist())
 
 
-def jaccard(one: np.ndarray, other: np.ndarray) -> float:
+def jaccard(one: frozenset[int], other: frozenset[int]) -> float:
     """Share of the shingles of two texts that both have; 1 for two empty texts."""
-    if not len(one) or not len(other):
-        return float(len(one) == len(other))
-    both = len(np.intersect1d(one, other, assume_unique=True))
+    if not one and not other:
+        return 1.0
+    both = len(one & other)
     return both / (len(one) + len(other) - both)

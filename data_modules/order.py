@@ -27,6 +27,8 @@ def grouped(groups: Groups, companions: Groups, block_rows: int, rng_of: RngOf) 
 
     ``companions`` (replay rows) are shuffled and spread evenly.
     """
+    if not groups:  # a short last epoch may have room for replay rows only
+        return mixed(companions, rng_of)
     rows: list[np.ndarray] = []
     cycles: list[np.ndarray] = []
     lots: list[np.ndarray] = []
@@ -51,8 +53,11 @@ def grouped(groups: Groups, companions: Groups, block_rows: int, rng_of: RngOf) 
 
 def sequential(groups: Groups, companions: Groups, rng_of: RngOf) -> np.ndarray:
     """Task after task in the order of ``groups``; companions as in :func:`grouped`."""
+    shuffled = mixed(companions, rng_of)
+    if not groups:
+        return shuffled
     rows = np.concatenate([mixed({name: groups[name]}, rng_of) for name in groups])
-    return spread(rows, mixed(companions, rng_of))
+    return spread(rows, shuffled)
 
 
 def easy_to_hard(

@@ -273,8 +273,7 @@ def _arrange(
 
         groups = {task: drawn[task] for task in roles.main if task in drawn}
         companions = {task: rows for task, rows in drawn.items() if task not in groups}
-        # a short last epoch may have room for replay rows only
-        if mixture.order is Order.mixed or not groups:
+        if mixture.order is Order.mixed:
             return mixed(drawn, rng_of)
         if mixture.order is Order.grouped:
             return grouped(groups, companions, mixture.block_rows, rng_of)

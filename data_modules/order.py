@@ -85,7 +85,7 @@ def spread(rows: np.ndarray, others: np.ndarray, first: int = 0) -> np.ndarray:
 def even_places(rows: int, others: int, first: int = 0) -> np.ndarray:
     """int64 [others], ascending: before which of ``rows`` places each of ``others`` goes."""
     first = min(first, rows)
-    return first + ((np.arange(others) + 0.5) * ((rows - first) / others)).astype(np.int64)
+    return first + ((np.arange(others) + 0.5) * ((rows - first) / max(1, others))).astype(np.int64)
 
 
 def _with_lots(groups: Groups, rng_of: RngOf) -> tuple[np.ndarray, np.ndarray]:

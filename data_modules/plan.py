@@ -73,11 +73,11 @@ def plan_phase(
 
     epochs = _epochs(mixture, epoch_of, pools, negatives, store, global_batch_size)
     epoch = epoch_of(epochs)
-    total = max(1, round(epochs * epoch.total * (1 + share)))
+    exact = epochs * epoch.total
     if max_steps is not None:
-        total = min(total, max_steps * global_batch_size)
-    negative_rows = min(round(total * share / (1 + share)), total - 1)
-    right_rows = total - negative_rows
+        exact = min(exact, max_steps * global_batch_size / (1 + share))
+    right_rows = max(1, round(exact))
+    negative_rows = max(0, round(exact * (1 + share)) - right_rows)
     rows = _draw(
         right_rows,
         epoch.rows,

@@ -27,6 +27,8 @@ def grouped(groups: Groups, companions: Groups, block_rows: int, rng_of: RngOf) 
 
     ``companions`` (replay rows) are shuffled and spread evenly.
     """
+    if not groups:  # a short last epoch may have room for replay rows only
+        return mixed(companions, rng_of)
     rows: list[np.ndarray] = []
     cycles: list[np.ndarray] = []
     lots: list[np.ndarray] = []
@@ -51,8 +53,11 @@ def grouped(groups: Groups, companions: Groups, block_rows: int, rng_of: RngOf) 
 
 def sequential(groups: Groups, companions: Groups, rng_of: RngOf) -> np.ndarray:
     """Task after task in the order of ``groups``; companions as in :func:`grouped`."""
+    shuffled = mixed(companions, rng_of)
+    if not groups:
+        return shuffled
     rows = np.concatenate([mixed({name: groups[name]}, rng_of) for name in groups])
-    return spread(rows, mixed(companions, rng_of))
+    return spread(rows, shuffled)
 
 
 def easy_to_hard(
@@ -80,7 +85,7 @@ def spread(rows: np.ndarray, others: np.ndarray, first: int = 0) -> np.ndarray:
 def even_places(rows: int, others: int, first: int = 0) -> np.ndarray:
     """int64 [others], ascending: before which of ``rows`` places each of ``others`` goes."""
     first = min(first, rows)
-    return first + ((np.arange(others) + 0.5) * ((rows - first) / others)).astype(np.int64)
+    return first + ((np.arange(others) + 0.5) * ((rows - first) / max(1, others))).astype(np.int64)
 
 
 def _with_lots(groups: Groups, rng_of: RngOf) -> tuple[np.ndarray, np.ndarray]:

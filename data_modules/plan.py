@@ -73,11 +73,11 @@ def plan_phase(
 
     epochs = _epochs(mixture, epoch_of, pools, negatives, store, global_batch_size)
     epoch = epoch_of(epochs)
-    total = max(1, round(epochs * epoch.total * (1 + share)))
+    exact = epochs * epoch.total
     if max_steps is not None:
-        total = min(total, max_steps * global_batch_size)
-    negative_rows = min(round(total * share / (1 + share)), total - 1)
-    right_rows = total - negative_rows
+        exact = min(exact, max_steps * global_batch_size / (1 + share))
+    right_rows = max(1, round(exact))
+    negative_rows = max(0, round(exact * (1 + share)) - right_rows)
     rows = _draw(
         right_rows,
         epoch.rows,
@@ -273,8 +273,7 @@ def _arrange(
 
         groups = {task: drawn[task] for task in roles.main if task in drawn}
         companions = {task: rows for task, rows in drawn.items() if task not in groups}
-        # a short last epoch may have room for replay rows only
-        if mixture.order is Order.mixed or not groups:
+        if mixture.order is Order.mixed:
             return mixed(drawn, rng_of)
         if mixture.order is Order.grouped:
             return grouped(groups, companions, mixture.block_rows, rng_of)

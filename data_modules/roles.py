@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from data_modules.config import DataConfig
 from data_modules.mixture import MixtureConfig
+
+if TYPE_CHECKING:  # it brings the benchmark's tokenizer with it, which planning does not need
+    from data_modules.config import DataConfig
 
 
 @dataclass(frozen=True)

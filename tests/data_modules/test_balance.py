@@ -1,16 +1,33 @@
-"""Balance: exact apportionment, even repeats, shares of the whole."""
+"""Balance: exact apportionment, the strategies by hand and their bounds, shares of the whole."""
 
 from __future__ import annotations
 
-import numpy as np
+import json
+import math
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_modules.balance import apportion, draw, epoch_rows, with_shares
+from data_modules.balance import (
+    AXES,
+    FACTOR_RANGE,
+    EpochRows,
+    TaskFigures,
+    apportion,
+    difficulties,
+    epoch_rows,
+    row_limits,
+    water_fill,
+    with_shares,
+)
+from data_modules.faults import DataFault
 from data_modules.mixture import BalanceConfig, Strategy
 
 NAMES = st.text("abcdefgh", min_size=1, max_size=3)
+SIZES = st.dictionaries(NAMES, st.integers(1, 5_000), min_size=1, max_size=12)
 SHARES = st.dictionaries(NAMES, st.floats(0.01, 1000), min_size=1, max_size=12)
 
 
@@ -44,36 +61,32 @@ def test_apportion_by_hand() -> None:
     assert apportion(5, {"a": 0, "b": 1}) == {"a": 0, "b": 5}
 
 
-@given(
-    size=st.integers(1, 50),
-    count=st.integers(0, 300),
-    seed=st.integers(0, 10),
-    first=st.integers(0),
-)
-def test_draw_repeats_evenly_and_only_when_it_must(
-    size: int, count: int, seed: int, first: int
+@given(total=st.integers(0, 2_000), shares=SHARES, data=st.data())
+def test_apportion_keeps_to_the_most_and_loses_nothing_else(
+    total: int, shares: dict[str, float], data: st.DataObject
 ) -> None:
-    rows = np.arange(size) + first % 1000
-    drawn = draw(rows, count, np.random.default_rng(seed))
-    assert len(drawn) == count
-    assert set(drawn.tolist()) <= set(rows.tolist())
-    times = np.bincount(drawn - rows[0], minlength=size)
-    assert times.max() - times.min() <= 1
-    assert times.max() == -(-count // size)
+    most = {name: data.draw(st.integers(0, 500), label=name) for name in shares}
+    counts = apportion(total, shares, most)
+    assert all(0 <= count <= most[name] for name, count in counts.items())
+    assert sum(counts.values()) == min(total, sum(most.values()))
 
 
-def test_down_sampling_takes_no_head_and_follows_the_seed() -> None:
-    rows = np.arange(1000)
-    drawn = [draw(rows, 100, np.random.default_rng(seed)) for seed in (0, 0, 1)]
-    assert drawn[0].tolist() == drawn[1].tolist()
-    assert set(drawn[0].tolist()) != set(drawn[2].tolist())
-    # The mean of a uniform draw of 100 lies within 5 standard errors (26.0 here) of 499.5.
-    for one in drawn:
-        assert abs(one.mean() - 499.5) < 130
+def test_apportion_hands_on_what_a_cap_leaves() -> None:
+    # 30 each; a gives 20 on, half to either
+    assert apportion(90, dict.fromkeys("abc", 1.0), {"a": 10}) == {"a": 10, "b": 40, "c": 40}
+
+
+def figures(**rows: int) -> dict[str, TaskFigures]:
+    return {task: TaskFigures(count) for task, count in rows.items()}
+
+
+def rows(sizes: dict[str, int], balance: BalanceConfig, epochs: float = 1.0) -> dict[str, float]:
+    return epoch_rows(figures(**sizes), balance, epochs).rows
 
 
 def test_natural_takes_every_row_once() -> None:
-    assert epoch_rows({"a": 3, "b": 40}, BalanceConfig()) == {"a": 3, "b": 40}
+    epoch = epoch_rows(figures(a=3, b=40), BalanceConfig())
+    assert epoch == EpochRows({"a": 3, "b": 40}, 43)
 
 
 @pytest.mark.parametrize(
@@ -86,12 +99,160 @@ def test_natural_takes_every_row_once() -> None:
 )
 def test_caps(low: int | None, high: int | None, expected: dict[str, int]) -> None:
     balance = BalanceConfig(Strategy.caps, min_rows=low, max_rows=high)
-    assert epoch_rows({"a": 7, "b": 120, "c": 9000}, balance) == expected
+    assert rows({"a": 7, "b": 120, "c": 9000}, balance) == expected
 
 
 def test_weights_share_out_the_rows_there_are() -> None:
     balance = BalanceConfig(Strategy.weights, weights={"a": 1.0, "b": 3.0})
-    assert epoch_rows({"a": 90, "b": 10}, balance) == {"a": 25, "b": 75}
+    assert rows({"a": 90, "b": 10}, balance) == {"a": 25, "b": 75}
+    balance.rows = 8
+    assert rows({"a": 90, "b": 10}, balance) == {"a": 2, "b": 6}
+
+
+def test_temperature_by_hand() -> None:
+    # square roots 10, 20, 30
+    sizes = {"a": 100, "b": 400, "c": 900}
+    balance = BalanceConfig(Strategy.temperature, rows=600)
+    assert rows(sizes, balance) == pytest.approx({"a": 100, "b": 200, "c": 300})
+    balance.size_limit = 400
+    assert rows(sizes, balance) == pytest.approx({"a": 120, "b": 240, "c": 240})
+    natural = BalanceConfig(Strategy.temperature, temperature=1.0)
+    assert rows(sizes, natural) == pytest.approx(sizes)
+    alike = rows(sizes, BalanceConfig(Strategy.temperature, temperature=1e9))
+    assert alike == pytest.approx(dict.fromkeys(sizes, 1400 / 3))
+
+
+def test_unimax_by_hand() -> None:
+    # 1,110 rows: 370 each; a may be drawn 4 x 10 times, b and c share the rest alike
+    sizes = {"a": 10, "b": 100, "c": 1000}
+    balance = BalanceConfig(Strategy.unimax)
+    assert rows(sizes, balance) == {"a": 40, "b": 400, "c": 670}
+    # Over two epochs a row may still come four times in all.
+    assert rows(sizes, balance, epochs=2) == {"a": 20, "b": 200, "c": 890}
+    # Over eight, every task is at its most and the epoch falls short.
+    epoch = epoch_rows(figures(**sizes), balance, 8)
+    assert epoch == EpochRows({"a": 5, "b": 50, "c": 500}, 1110)
+
+
+@given(
+    sizes=SIZES,
+    repeats=st.floats(0.5, 10),
+    epochs=st.floats(0.1, 20),
+    budget=st.integers(1, 20_000),
+)
+def test_unimax_fills_evenly_up_to_its_bound(
+    sizes: dict[str, int], repeats: float, epochs: float, budget: int
+) -> None:
+    balance = BalanceConfig(Strategy.unimax, max_repeats=repeats, rows=budget)
+    epoch = epoch_rows(figures(**sizes), balance, epochs)
+    most = row_limits(figures(**sizes), balance)
+    full = [task for task in sizes if epoch.rows[task] * epochs > most[task] - 1e-6]
+    for task, count in epoch.rows.items():
+        assert count * epochs <= most[task] + 1e-6 <= repeats * sizes[task] + 1e-5
+        if task not in full:
+            # Whoever is not at its most has the largest share.
+            assert count == pytest.approx(max(epoch.rows.values()))
+    if len(full) < len(sizes):
+        assert epoch.total == pytest.approx(budget)
+    assert epoch.total <= budget + 1e-6
+    assert epoch.asked == budget
+
+
+@given(budget=st.floats(0, 1e6), caps=SHARES)
+def test_water_fill_loses_nothing(budget: float, caps: dict[str, float]) -> None:
+    filled = water_fill(budget, caps)
+    assert sum(filled.values()) == pytest.approx(min(budget, sum(caps.values())))
+    assert all(filled[name] <= caps[name] for name in caps)
+
+
+def test_axes_by_hand() -> None:
+    tasks = {
+        "a": TaskFigures(100, quality=0.5, difficulty=0.3),
+        "b": TaskFigures(900, quality=1.0, difficulty=0.1),
+    }
+    balance = BalanceConfig(Strategy.axes, quality=2.0, importance={"a": 3.0})
+    epoch = epoch_rows(tasks, balance)
+    # roots 10, 30; squares .25, 1; .3, .1; 3, 1: each divided by its mean
+    assert epoch.factors["a"] == pytest.approx(
+        {"quantity": 0.5, "quality": 0.4, "difficulty": 1.5, "importance": 1.5}
+    )
+    assert epoch.factors["b"] == pytest.approx(
+        {"quantity": 1.5, "quality": 1.6, "difficulty": 0.5, "importance": 0.5}
+    )
+    assert epoch.rows == pytest.approx({"a": 1000 * 0.45 / 1.05, "b": 1000 * 0.6 / 1.05})
+
+
+@given(
+    sizes=SIZES,
+    data=st.data(),
+    exponents=st.tuples(st.floats(0, 4), st.floats(0, 4), st.floats(0.3, 5)),
+)
+def test_axes_are_clipped_and_follow_their_factors(
+    sizes: dict[str, int], data: st.DataObject, exponents: tuple[float, float, float]
+) -> None:
+    unit = st.floats(0, 1)
+    tasks = {
+        task: TaskFigures(count, None, data.draw(unit), data.draw(unit))
+        for task, count in sizes.items()
+    }
+    quality, difficulty, temperature = exponents
+    balance = BalanceConfig(
+        Strategy.axes, quality=quality, difficulty=difficulty, temperature=temperature
+    )
+    epoch = epoch_rows(tasks, balance)
+    low, high = FACTOR_RANGE
+    weights = {task: math.prod(axes.values()) for task, axes in epoch.factors.items()}
+    for task, axes in epoch.factors.items():
+        assert list(axes) == list(AXES)
+        assert all(low <= factor <= high for factor in axes.values())
+        share = weights[task] / sum(weights.values())
+        assert epoch.rows[task] == pytest.approx(share * sum(sizes.values()))
+
+
+def test_axes_without_difficulty_leave_it_at_one() -> None:
+    tasks = {"a": TaskFigures(10), "b": TaskFigures(20, difficulty=0.5)}
+    factors = epoch_rows(tasks, BalanceConfig(Strategy.axes)).factors
+    assert [one["difficulty"] for one in factors.values()] == [1.0, 1.0]
+
+
+def test_an_axis_of_zeros_says_nothing() -> None:
+    tasks = {name: TaskFigures(10, difficulty=0.0) for name in "ab"}  # both at accuracy 1
+    assert epoch_rows(tasks, BalanceConfig(Strategy.axes)).rows == {"a": 10, "b": 10}
+
+
+def evaluation(folder: Path, **tasks: Any) -> BalanceConfig:
+    path = folder / "evaluation.json"
+    path.write_text(json.dumps({"tasks": tasks}), encoding="utf-8")
+    return BalanceConfig(Strategy.axes, difficulty_from=str(path))
+
+
+def test_difficulty_from_an_evaluation(tmp_path: Path) -> None:
+    judged = {"loss": 2.0, "accuracy": 0.75}
+    unjudged = {"loss": 3.0, "accuracy": None}
+    balance = evaluation(tmp_path, a=judged, b=judged | {"accuracy": 1.0}, c=unjudged)
+    assert difficulties(balance, ("a", "b"), "x") == {"a": 0.25, "b": 0.0}
+    assert difficulties(balance, ("a", "c"), "x") == {"a": 2.0, "c": 3.0}, "else all by loss"
+    given = BalanceConfig(Strategy.axes, difficulty_of={"a": 5.0})
+    assert difficulties(given, ("a",), "x") == {"a": 5.0}
+    assert difficulties(BalanceConfig(Strategy.axes), ("a",), "x") == {"a": None}
+
+
+def test_an_unusable_evaluation_is_a_fault(tmp_path: Path) -> None:
+    where = "curriculum.phases.mix.balance"
+    balance = evaluation(tmp_path, a={"loss": 1.0}, b={"loss": float("nan")})
+    with pytest.raises(DataFault, match="has no loss of b, c") as caught:
+        difficulties(balance, ("a", "b", "c"), where)
+    (fault,) = caught.value.faults
+    assert fault.where == f"{where}.difficulty_from"
+    assert "difficulty_of" in fault.remedy
+    path = tmp_path / "evaluation.json"
+    for text in ("[]", "{", "{}"):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(DataFault, match="cannot be read as an evaluation"):
+            difficulties(balance, ("a",), where)
+    path.unlink()
+    with pytest.raises(DataFault, match=r"cannot be read as an evaluation \(FileNotFoundError"):
+        difficulties(balance, ("a",), where)
 
 
 @given(

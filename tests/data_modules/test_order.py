@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_modules.order import grouped, mixed, sequential
+from data_modules.order import RngOf, easy_to_hard, grouped, mixed, sequential, spread
+from data_modules.seeding import generator
 
 SIZES = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 40), min_size=1).filter(
     lambda sizes: any(sizes.values())
@@ -22,12 +23,17 @@ def rows_of(sizes: dict[str, int]) -> dict[str, np.ndarray]:
     return {name: (ord(name) - 96) * 1000 + np.arange(size) for name, size in sizes.items()}
 
 
-def companions_of(count: int) -> np.ndarray:
-    return np.arange(count)  # below 1000
+def companions_of(count: int) -> dict[str, np.ndarray]:
+    return {"other": np.arange(count)}  # below 1000
 
 
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
+def rng(seed: int = 0) -> RngOf:
+    return lambda task: generator(seed, "order", task)
+
+
+def hardness(rows: np.ndarray) -> np.ndarray:
+    """Few values, so that there are ties."""
+    return rows * 7919 % 5
 
 
 @given(sizes=SIZES, count=OTHERS, block=st.integers(1, 20), seed=st.integers(0, 5))
@@ -35,10 +41,10 @@ def test_nothing_is_lost_and_nothing_comes_twice(
     sizes: dict[str, int], count: int, block: int, seed: int
 ) -> None:
     groups, companions = rows_of(sizes), companions_of(count)
-    expected = sorted(np.concatenate([companions, *groups.values()]).tolist())
-    together = {"main": np.concatenate(list(groups.values())), "other": companions}
+    expected = sorted(np.concatenate([*companions.values(), *groups.values()]).tolist())
     for order in (
-        mixed(together, rng(seed)),
+        mixed(groups | companions, rng(seed)),
+        easy_to_hard(groups, companions, hardness, rng(seed)),
         grouped(groups, companions, block, rng(seed)),
         sequential(groups, companions, rng(seed)),
     ):
@@ -143,3 +149,60 @@ def test_a_piece_with_companions_only_is_kept(groups: dict[str, np.ndarray]) -> 
         sequential(groups, companions_of(3), rng()),
     ):
         assert sorted(order.tolist()) == [0, 1, 2]
+
+
+@given(sizes=SIZES, count=OTHERS, seed=st.integers(0, 5))
+def test_easy_comes_before_hard_and_companions_are_spread(
+    sizes: dict[str, int], count: int, seed: int
+) -> None:
+    order = easy_to_hard(rows_of(sizes), companions_of(count), hardness, rng(seed))
+    own = order[order >= 1000]
+    assert (np.diff(hardness(own)) >= 0).all()
+    used = np.cumsum(order < 1000)[order >= 1000]
+    exact = count * np.arange(1, len(own) + 1) / len(own)
+    assert (np.abs(used - exact) <= 1 + count / len(own)).all()
+
+
+def test_ties_are_random() -> None:
+    groups = rows_of({"a": 200, "b": 200})
+    order = easy_to_hard(groups, companions_of(0), np.zeros_like, rng())
+    changes = sum(one != other for one, other in pairwise((order // 1000).tolist()))
+    assert changes > 100, "tasks are mixed"
+    assert order.tolist() != easy_to_hard(groups, companions_of(0), np.zeros_like, rng(1)).tolist()
+
+
+@given(rows=st.integers(0, 60), others=st.integers(0, 60), first=st.integers(0, 80))
+def test_spread_keeps_both_orders(rows: int, others: int, first: int) -> None:
+    order = spread(np.arange(rows), 1000 + np.arange(others), first)
+    assert order[order < 1000].tolist() == list(range(rows))
+    assert order[order >= 1000].tolist() == list(range(1000, 1000 + others))
+    assert (order[: min(first, rows)] < 1000).all()
+
+
+@pytest.mark.parametrize("kind", ["mixed", "grouped", "sequential", "easy_to_hard"])
+@given(sizes=SIZES, count=OTHERS, extra=st.integers(1, 40), data=st.data())
+def test_another_task_changes_no_order_of_the_others(
+    kind: str, sizes: dict[str, int], count: int, extra: int, data: st.DataObject
+) -> None:
+    def order_of(groups: dict[str, np.ndarray], companions: dict[str, np.ndarray]) -> np.ndarray:
+        if kind == "mixed":
+            return mixed(groups | companions, rng())
+        if kind == "grouped":
+            return grouped(groups, companions, 4, rng())
+        if kind == "sequential":
+            return sequential(groups, companions, rng())
+        return easy_to_hard(groups, companions, hardness, rng())
+
+    groups, companions = rows_of(sizes), companions_of(count)
+    before = order_of(groups, companions)
+    name = data.draw(st.sampled_from("_z"))  # first or last of all names
+    if data.draw(st.booleans()):
+        groups = {**groups, name: 9000 + np.arange(extra)}
+    else:
+        companions = {**companions, name: 900 + np.arange(extra)}
+    after = order_of(groups, companions)
+    own = (after < 900) | ((after >= 1000) & (after < 9000))
+    main = before >= 1000
+    # Not only inside a task: the other tasks keep their order among each other too.
+    assert after[own & (after >= 1000)].tolist() == before[main].tolist()
+    assert after[own & (after < 1000)].tolist() == before[~main].tolist()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_modules.faults import DataFault
-from data_modules.mixture import BalanceConfig, MixtureConfig, Order, Strategy
+from data_modules.mixture import BalanceConfig, MixtureConfig, Order, OrderBy, Strategy
+from data_modules.packing import lay_out
 from data_modules.phase_plan import PhasePlan
 from data_modules.plan import plan_phase
 from data_modules.roles import Roles
+from data_modules.samples import Sample, SampleStore
 from tests.shared_data import made_store
 
 SIZES = {"code": 30, "math": 12, "qa": 50, "sorting": 8, "chat": 40}
@@ -328,3 +333,269 @@ def test_the_fingerprint_ignores_what_the_phase_does_not_train_on() -> None:
     together = plan(sizes={"algebra": 9, **SIZES})
     assert alone.rows.tolist() != together.rows.tolist(), "rows are numbered through the store"
     assert alone.fingerprint() == together.fingerprint()
+
+
+# --- every strategy
+
+
+BALANCES = {
+    Strategy.natural: {},
+    Strategy.caps: {"min_rows": 10, "max_rows": 30},
+    Strategy.weights: {"weights": {"code": 1.0, "math": 2.5, "qa": 4.0}},
+    Strategy.temperature: {"temperature": 3.0, "size_limit": 40},
+    Strategy.unimax: {"max_repeats": 2.5},
+    Strategy.axes: {"importance": {"qa": 2.0}, "difficulty_of": {"code": 1, "math": 2, "qa": 3}},
+}
+SIZED = st.fixed_dictionaries({task: st.integers(1, 60) for task in (*TASKS, "chat", "sorting")})
+
+
+@given(
+    strategy=st.sampled_from(Strategy),
+    sizes=SIZED,
+    epochs=st.floats(0.05, 6),
+    order=st.sampled_from(Order),
+    replay=st.sampled_from([0.0, 0.3]),
+    rest=st.sampled_from([0.0, 0.25]),
+)
+def test_shares_are_met_within_a_row_and_rows_repeat_evenly(
+    strategy: Strategy,
+    sizes: dict[str, int],
+    epochs: float,
+    order: Order,
+    replay: float,
+    rest: float,
+) -> None:
+    mixture = MixtureConfig(
+        epochs=epochs,
+        balance=BalanceConfig(strategy, **BALANCES[strategy]),
+        order=order,
+        block_rows=4,
+        replay=replay,
+        rest_share=rest,
+    )
+    roles = Roles(TASKS, ("sorting",) if rest else (), ("chat",) if replay else ())
+    planned = plan(mixture, roles, sizes=sizes)
+    assert sum(planned.asked.values()) == pytest.approx(1)
+    got = drawn(planned)
+    total = len(planned.rows)
+    assert total == sum(times.total() for times in got.values())
+    for task, share in planned.asked.items():
+        times = got.get(task, Counter())
+        assert abs(times.total() - share * total) < 1 + 1e-6
+        # Evenly over the whole phase: floor or ceiling of the mean, nothing twice unless asked.
+        assert max(times.values(), default=0) == -(-times.total() // sizes[task])
+        if times.total() >= sizes[task]:
+            assert len(times) == sizes[task]
+        if strategy is Strategy.unimax and task in TASKS:
+            assert times.total() <= 2.5 * sizes[task] + 1e-6
+    short = planned.asked_epoch_rows - planned.epoch_rows
+    assert short == pytest.approx(0) if strategy is not Strategy.unimax else short >= -1e-6
+
+
+@given(epochs=st.integers(1, 12), order=st.sampled_from(Order))
+def test_every_natural_epoch_is_whole(epochs: int, order: Order) -> None:
+    planned = plan(MixtureConfig(epochs=epochs, order=order, replay=0.3), WITH_REPLAY)
+    assert len(planned.rows) == 131 * epochs
+    for epoch in np.split(planned.rows, epochs):
+        tasks = planned.store.task_ids[epoch]
+        for task in TASKS:
+            rows = epoch[tasks == planned.store.tasks.index(task)]
+            assert sorted(rows.tolist()) == planned.store.rows_of(task).tolist()
+
+
+def test_down_sampled_epochs_go_through_all_rows_before_any_comes_again() -> None:
+    mixture = MixtureConfig(epochs=4, balance=CAPS)  # 25 of 50 rows an epoch
+    assert set(drawn(plan(mixture))["qa"].values()) == {2}
+    rows = rows_by_task(plan(mixture))["qa"]
+    assert set(rows[:25]) != set(rows[50:75]), "the second round is shuffled anew"
+
+
+@pytest.mark.parametrize("length", [{"epochs": 8.0}, {"steps": 100}, {"tokens": 10**6}])
+def test_unimax_ends_a_phase_that_would_repeat_more(length: dict[str, Any]) -> None:
+    balance = BalanceConfig(Strategy.unimax, max_repeats=3)
+    planned = plan(MixtureConfig(balance=balance, **length))
+    assert counts(planned) == {task: 3 * SIZES[task] for task in TASKS}
+    assert {use.max_repeats for use in planned.use().values()} == {3}
+    assert planned.epoch_rows < planned.asked_epoch_rows == 92
+
+
+@given(tokens=st.integers(50, 1200))
+def test_unimax_meets_tokens_while_it_can(tokens: int) -> None:
+    # Short rows for two tasks, long ones for the third, whose part grows with the phase.
+    store = made_store({"code": [4] * 5, "math": [4] * 9, "qa": [9] * 300})
+    mixture = MixtureConfig(tokens=tokens, balance=BalanceConfig(Strategy.unimax))
+    planned = plan_phase("mix", mixture, ROLES, store, 8, seed=0)
+    assert abs(sum(use.tokens for use in planned.use().values()) - tokens) <= 2 * 9
+
+
+def test_axes_go_by_the_quality_of_the_rows() -> None:
+    store = made_store(lengths(**SIZES))
+    store.quality[store.rows_of("code")] = 0.25
+    store.quality[store.rows_of("qa")[:25]] = 0.5
+    mixture = MixtureConfig(epochs=1, balance=BalanceConfig(Strategy.axes))
+    factors = plan_phase("mix", mixture, ROLES, store, 8, 0).factors
+    # .25, 1 and .75 over their mean
+    got = {task: factors[task]["quality"] for task in TASKS}
+    assert got == pytest.approx({"code": 0.375, "math": 1.5, "qa": 1.125})
+
+
+# --- sources
+
+
+def store_with_sources() -> SampleStore:
+    def sample(task: str, index: int) -> Sample:
+        source = "rare" if index % 4 == 0 else "plain"
+        return Sample(task, [1, index + 2], np.array([False, True]), source=source)
+
+    return SampleStore.build(
+        ("code", "qa"), (sample(task, index) for task in ("code", "qa") for index in range(40))
+    )
+
+
+def test_sources_are_drawn_by_their_weight() -> None:
+    roles = Roles(("code", "qa"), (), ())
+    args = ("mix", MixtureConfig(epochs=1), roles, store_with_sources(), 8, 0)
+    weighted = plan_phase(*args, source_weights={"qa/rare": 9.0, "code/rare": 1.0})
+    use = weighted.use()
+    assert use["qa"].sources == {"rare": 30, "plain": 10}  # 9 x 10 to 1 x 30
+    assert use["code"].sources == {}, "its sources weigh alike"
+    alike = plan_phase(*args, source_weights={"qa/rare": 3.0, "qa/plain": 3.0})
+    assert alike.rows.tolist() == plan_phase(*args).rows.tolist()
+    of_code = weighted.store.task_ids[weighted.rows] == 0
+    assert (
+        weighted.rows[of_code].tolist()
+        == alike.rows[alike.store.task_ids[alike.rows] == 0].tolist()
+    )
+    none = {"qa/rare": 0.0, "qa/plain": 0.0}
+    with pytest.raises(DataFault, match="task 'qa' has no usable training row"):
+        plan_phase(*args, source_weights=none)
+
+
+# --- orders
+
+
+@pytest.mark.parametrize("by", OrderBy)
+def test_easy_to_hard_by_each_measure(by: OrderBy, tmp_path: Path) -> None:
+    store = made_store(lengths(**SIZES))
+    rng = np.random.default_rng(0)
+    store.quality[:] = rng.random(len(store))
+    losses = rng.random(len(store)).astype(np.float32)
+    order = np.argsort(store.row_keys)
+    np.savez(tmp_path / "losses.npz", row_keys=store.row_keys[order], losses=losses[order])
+    mixture = MixtureConfig(epochs=2, order=Order.easy_to_hard, order_by=by)
+    planned = plan_phase("mix", mixture, ROLES, store, 8, 0, row_losses=tmp_path / "losses.npz")
+    hardness = {
+        OrderBy.length: store.lengths,
+        OrderBy.quality: -store.quality,
+        OrderBy.loss: losses,
+    }[by]
+    for epoch in np.split(planned.rows, 2):
+        assert (np.diff(hardness[epoch]) >= 0).all()
+
+
+def test_unusable_losses_are_a_fault(tmp_path: Path) -> None:
+    store = made_store(lengths(**SIZES))
+    path = tmp_path / "losses.npz"
+    mixture = MixtureConfig(epochs=1, order=Order.easy_to_hard, order_by=OrderBy.loss)
+
+    def fault() -> str:
+        with pytest.raises(DataFault) as caught:
+            plan_phase("mix", mixture, ROLES, store, 8, 0, row_losses=path)
+        (found,) = caught.value.faults
+        assert found.where == "data.row_losses"
+        assert "launch/score.py" in found.remedy
+        return found.seen
+
+    assert "cannot be read (FileNotFoundError" in fault()
+    path.write_text("no archive", encoding="utf-8")
+    assert "cannot be read" in fault()
+    np.savez(path, row_keys=np.sort(store.row_keys))
+    assert "cannot be read (KeyError" in fault()
+    np.savez(path, row_keys=np.arange(3), losses=np.ones(3))
+    assert "holds int64 keys (3,) and losses (3,)" in fault()
+    keys = np.sort(store.row_keys[store.rows_of("qa")[:-2]])
+    np.savez(path, row_keys=keys, losses=np.ones(len(keys)))
+    assert "has no loss of 44 of 92 drawn rows" in fault()
+    np.savez(path, row_keys=np.sort(store.row_keys), losses=np.full(len(store), np.nan))
+    assert "has no loss of 92 of 92 drawn rows" in fault()
+    np.savez(path, row_keys=np.empty(0, np.uint64), losses=np.empty(0))
+    assert "has no loss of 92 of 92 drawn rows" in fault()
+
+
+@given(
+    order=st.sampled_from(Order),
+    packing=st.booleans(),
+    world=st.sampled_from([1, 2, 4]),
+    micro=st.integers(1, 4),
+)
+def test_packing_keeps_every_step(order: Order, packing: bool, world: int, micro: int) -> None:
+    # Whatever computes a step, its rows are the plan's stretch: no declared order is broken.
+    mixture = MixtureConfig(epochs=1, order=order, block_rows=4, replay=0.3)
+    planned = plan(mixture, WITH_REPLAY)
+    for step in range(planned.steps):
+        rows = planned.step_rows(step)
+        layout = lay_out(planned.store.lengths_of(rows), world, micro, 16, packing)
+        placed = [int(one) for micro_step in layout for part in micro_step for one in part]
+        assert sorted(placed) == list(range(len(rows)))
+        stretch = planned.rows[step * 8 : step * 8 + 8]
+        assert sorted(rows[placed].tolist()) == sorted(stretch.tolist())
+
+
+# --- seeds, once more, of rows in their order
+
+
+@given(
+    order=st.sampled_from(Order),
+    strategy=st.sampled_from([Strategy.natural, Strategy.caps]),
+    epochs=st.integers(1, 3),
+    name=st.sampled_from(["algebra", "zoology"]),
+    size=st.integers(1, 60),
+    replay=st.booleans(),
+)
+def test_another_task_changes_no_others_rows_nor_their_order(
+    order: Order, strategy: Strategy, epochs: int, name: str, size: int, replay: bool
+) -> None:
+    mixture = MixtureConfig(
+        epochs=epochs,
+        order=order,
+        block_rows=4,
+        balance=BalanceConfig(strategy, **BALANCES[strategy]),
+    )
+    before = rows_by_task(plan(mixture))
+    roles = Roles((*TASKS, name), (), ())
+    if replay:
+        mixture.replay = 0.2
+        roles = Roles(TASKS, (), (name,))
+    after = rows_by_task(plan(mixture, roles, sizes={**SIZES, name: size}))
+    assert {task: after[task] for task in TASKS} == before
+    other = rows_by_task(plan(mixture, roles, seed=1, sizes={**SIZES, name: size}))
+    if order is not Order.easy_to_hard:
+        assert all(other[task] != before[task] for task in TASKS)
+
+
+# --- what is saved
+
+
+def test_a_saved_plan_is_mapped_and_the_same(tmp_path: Path) -> None:
+    mixture = MixtureConfig(
+        epochs=2.5, replay=0.3, balance=BalanceConfig(Strategy.axes, importance={"qa": 2.0})
+    )
+    planned = plan(mixture, WITH_REPLAY)
+    planned.save(tmp_path / "plan")
+    planned.save(tmp_path / "plan")  # who comes second changes nothing
+    again = PhasePlan.load(tmp_path / "plan", planned.store)
+    assert isinstance(again.rows, np.memmap)
+    assert again.rows.dtype == np.int32
+    assert again.use() == planned.use()
+    assert again.fingerprint() == planned.fingerprint()
+    for name in ("name", "row_epochs", "asked", "factors", "epoch_rows", "weighted_sources"):
+        assert getattr(again, name) == getattr(planned, name)
+    assert [path.name for path in tmp_path.iterdir()] == ["plan"]
+    with pytest.raises(AssertionError, match="a plan of another store"):
+        PhasePlan.load(tmp_path / "plan", made_store({"code": [5]}))
+
+
+def test_planning_needs_no_torch() -> None:
+    code = "import sys, data_modules.plan; print({'torch', 'transformers'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

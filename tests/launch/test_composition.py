@@ -75,7 +75,7 @@ def overrides_of(file: str) -> list[str]:
     )
     overrides: list[str] = []
     for word in found[2].split():
-        override = word.strip("`").rstrip(".;,`")
+        override = word.strip("`'").rstrip(".;,`")
         if not re.fullmatch(r"\+?[\w/@.<>]+=[^=\s]+", override):
             break
         overrides.append(override.replace("<phase>", "mix"))

@@ -1,0 +1,216 @@
+"""The plan as it is shown, and every warning with its figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from data_modules.config import DataConfig, SourceConfig, TaskConfig
+from data_modules.mixture import BalanceConfig, NegativesConfig, Order, Strategy
+from data_modules.phase_plan import PhasePlan
+from data_modules.plan import plan_phase
+from data_modules.roles import resolve_roles
+from data_modules.samples import Sample, SampleStore
+from trainer.config.schema import Config, PhaseConfig, ScheduleConfig
+from trainer.curriculum import Phase, place
+from trainer.plan_view import plan_json, print_plan
+from trainer.plan_warnings import warnings_of
+
+SIZES = {"code": 40, "qa": 120, "chat": 60}
+
+
+@dataclass
+class Data:
+    """What the plan view asks of the data module."""
+
+    plans: dict[str, PhasePlan] = field(default_factory=dict)
+
+    def rejects(self, _phase: str) -> dict[str, dict[str, int]]:
+        return {}
+
+    def rejects_file(self, _phase: str) -> Path:
+        return Path("rejects.jsonl")
+
+
+def config_of(**settings: Any) -> Config:
+    tasks = {
+        task: TaskConfig({"main": SourceConfig(f"{task}.jsonl")}, general=task == "chat")
+        for task in SIZES
+    }
+    data = DataConfig(name="test", root="data", tasks=tasks, max_seq_len=64)
+    config = Config(run_name="test", output_dir="x", data=data, global_batch_size=8)
+    config.optimizer.beta2 = 0.9  # ten steps
+    for name, value in settings.items():
+        setattr(config, name, value)
+    return config
+
+
+def store_of(sizes: dict[str, int]) -> SampleStore:
+    """Answers of ``code`` have six tokens, the others' two; every fourth row of qa is a negative's."""
+
+    def sample(task: str, index: int, sign: int = 1) -> Sample:
+        answer = 6 if task == "code" else 2
+        mask = np.arange(4 + answer) >= 4
+        source = "rare" if task == "qa" and index % 4 == 0 else "main"
+        return Sample(task, range(4 + answer), mask, sign, source)
+
+    rows = [sample(task, i) for task in sorted(sizes) for i in range(sizes[task])]
+    rows += [sample("qa", i, -1) for i in range(30)]
+    return SampleStore.build(tuple(sorted(sizes)), rows)
+
+
+def made(
+    phase: PhaseConfig, config: Config | None = None, **sizes: int
+) -> tuple[dict[str, Any], list[Phase], Config]:
+    config = config or config_of()
+    config.data.tasks["qa"].sources.setdefault("rare", SourceConfig("rare.jsonl"))
+    weights = {
+        f"{task}/{name}": source.weight
+        for task, one in config.data.tasks.items()
+        for name, source in one.sources.items()
+    }
+    plan = plan_phase(
+        "mix",
+        phase,
+        resolve_roles(config.data, phase),
+        store_of(SIZES | sizes),
+        config.global_batch_size,
+        0,
+        source_weights=weights,
+    )
+    phases = place({"mix": phase}, {"mix": plan.steps})
+    return plan_json(Data({"mix": plan}), phases, config, 1), phases, config  # type: ignore[arg-type]
+
+
+def warned(*args: Any, **sizes: int) -> list[str]:
+    return warnings_of(*made(*args, **sizes))
+
+
+def shown(*args: Any) -> str:
+    console = Console(width=250, record=True, file=StringIO())
+    print_plan(console, *made(*args))
+    return console.export_text()
+
+
+def test_a_sound_plan_has_no_warning() -> None:
+    assert warned(PhaseConfig(epochs=1.0, replay=0.3)) == []
+
+
+def test_asked_and_realised_shares() -> None:
+    balance = BalanceConfig(Strategy.weights, weights={"code": 1.0, "qa": 1.0})
+    plan, *_ = made(PhaseConfig(epochs=1.0, balance=balance, negatives=NegativesConfig(share=0.1)))
+    tasks = plan["phases"]["mix"]["tasks"]
+    assert [tasks[task]["asked_share"] for task in ("code", "qa")] == [0.5, 0.5]
+    assert [tasks[task]["rows"] for task in ("code", "qa")] == [80, 80]
+    assert [tasks[task]["row_share"] for task in ("code", "qa")] == [0.5, 0.5]
+    # Six supervised tokens a row against two; the negatives' are not among them.
+    assert [tasks[task]["answer_token_share"] for task in ("code", "qa")] == [0.75, 0.25]
+    assert [tasks[task]["negatives"] for task in ("code", "qa")] == [0, 16]
+
+
+def test_the_table_shows_shares_negatives_and_factors() -> None:
+    balance = BalanceConfig(Strategy.axes, importance={"qa": 3.0})
+    text = shown(PhaseConfig(epochs=1.0, balance=balance, negatives=NegativesConfig(share=0.1)))
+    for column in ("asked share", "row share", "token share", "negatives"):
+        assert column in text
+    for axis in ("quantity", "quality", "difficulty", "importance"):
+        assert axis in text
+    # importance 3 and 1 over their mean; (40, 120) ** .5 over theirs
+    (line,) = (line for line in text.splitlines() if "│ qa " in line)
+    assert [part for part in line.split("│") if " x " in part][-1].split() == ["x", "1.50"]
+    assert "x 1.27" in line
+    plain = shown(PhaseConfig(epochs=1.0))
+    assert "negatives" not in plain
+    assert "importance" not in plain
+
+
+def test_the_table_shows_sources_of_different_weight() -> None:
+    config = config_of()
+    config.data.tasks["qa"].sources["rare"] = SourceConfig("rare.jsonl", weight=3.0)
+    assert "by source: rare 60, main 60" in shown(PhaseConfig(epochs=1.0), config)
+
+
+def test_warm_up_longer_than_the_phase() -> None:
+    phase = PhaseConfig(epochs=1.0, lr=1e-3, schedule=ScheduleConfig(warmup_steps=40))
+    (line,) = warned(phase)
+    assert "40 warm-up steps, but the phase has 20" in line
+    assert "peaks at 0.0005 instead of 0.001" in line
+
+
+def test_a_phase_shorter_than_the_second_moments_memory() -> None:
+    config = config_of()
+    config.optimizer.beta2 = 0.95
+    assert warned(PhaseConfig(epochs=1.0), config) == [], "20 steps are just enough"
+    config.optimizer.beta2 = 0.98
+    (line,) = warned(PhaseConfig(epochs=1.0), config)
+    assert line.startswith("curriculum.phases.mix: 20 steps, but optimizer.beta2 0.98")
+    assert "about 50" in line
+
+
+def test_sequential_forgets() -> None:
+    (line,) = warned(PhaseConfig(epochs=1.0, order=Order.sequential))
+    assert line.startswith("curriculum.phases.mix.order: sequential")
+    assert "82-90 %" in line
+    assert ".08" in line
+    assert warned(PhaseConfig(epochs=1.5, tasks=["qa"], order=Order.sequential)) == []
+
+
+def test_rows_that_come_too_often() -> None:
+    balance = BalanceConfig(Strategy.weights, weights={"code": 9.0, "qa": 1.0})
+    (line,) = warned(PhaseConfig(epochs=3.0, balance=balance))
+    # 160 rows an epoch, nine tenths code: 432 of 40
+    assert "a row of code is drawn 11 times (432 rows from 40), data.repeats_warning is 8" in line
+    config = config_of()
+    config.data.repeats_warning = 11
+    assert warned(PhaseConfig(epochs=3.0, balance=balance), config) == []
+
+
+def test_a_task_that_contributes_nothing() -> None:
+    lines = warned(PhaseConfig(steps=1), code=1)
+    (line,) = (line for line in lines if "contributes" in line)
+    assert "code contributes no row and no supervised token; the phase has 8 rows" in line
+
+
+def test_a_step_that_cannot_hold_all_tasks() -> None:
+    config = config_of(global_batch_size=2)
+    (line,) = warned(PhaseConfig(epochs=1.0, replay=0.3), config)
+    assert "3 tasks are mixed, but a step has 2 rows" in line
+    assert warned(PhaseConfig(epochs=1.0, order=Order.grouped), config) == []
+
+
+def test_a_source_without_rows() -> None:
+    config = config_of()
+    config.data.tasks["qa"].sources["lost"] = SourceConfig("lost.jsonl")
+    config.data.tasks["qa"].sources["silenced"] = SourceConfig("silenced.jsonl", weight=0.0)
+    config.data.tasks["qa"].sources["judge"] = SourceConfig(eval="judge.jsonl")
+    (line,) = warned(PhaseConfig(epochs=1.0), config)
+    assert line.startswith("no row is left of qa/lost:")
+
+
+def test_an_epoch_that_unimax_shortened() -> None:
+    balance = BalanceConfig(Strategy.unimax, max_repeats=2.0)
+    (line,) = warned(PhaseConfig(epochs=4.0, balance=balance))
+    assert "an epoch has 80 rows instead of 160" in line
+    assert "more than 2 times" in line
+    assert warned(PhaseConfig(epochs=2.0, balance=balance)) == []
+
+
+def test_rejects_are_named_once() -> None:
+    plan, phases, config = made(PhaseConfig(epochs=1.0))
+    plan["phases"]["mix"]["rejects"] = {"qa": {"overlong": 2}}
+    (line,) = warnings_of(plan, phases, config)
+    assert line == (
+        "training rows left out or truncated: qa 2 (2 overlong); each is listed in rejects.jsonl"
+    )
+
+
+@pytest.mark.parametrize("key", ["asked_shares", "factors", "epoch_rows", "sources_without_rows"])
+def test_the_file_has_the_figures(key: str) -> None:
+    plan, *_ = made(PhaseConfig(epochs=1.0))
+    assert key in plan["phases"]["mix"]

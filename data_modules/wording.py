@@ -202,14 +202,20 @@ class WordingCounts:
 class _Draws:
     """Chances and choices of one request, each a hash under a name of its own."""
 
-    __slots__ = ("_names",)
+    __slots__ = ("_key", "_names")
 
     def __init__(self, record: Record, phase: str, seed: int) -> None:
         self._names = (str(seed), phase, record.task, _request_id(record))
+        self._key = ""  # of the names; most phases never draw
+
+    def _hash(self, *names: str) -> int:
+        if not self._key:
+            self._key = str(key_of(*self._names))
+        return key_of(self._key, *names)
 
     def hits(self, name: str, share: float) -> bool:
         """True for that share of all requests."""
-        return share > 0 and key_of(*self._names, name) < share * 2**64
+        return share > 0 and self._hash(name) < share * 2**64
 
     def choose(self, name: str, options: Sequence[str]) -> str:
         """One of them, each equally likely whatever their order.
@@ -217,7 +223,7 @@ class _Draws:
         Each option has a hash and the largest wins: a new option takes its share of the requests and
         leaves the others' choice alone.
         """
-        return max(options, key=lambda option: key_of(*self._names, name, option))
+        return max(options, key=lambda option: self._hash(name, option))
 
 
 def _request_id(record: Record) -> str:

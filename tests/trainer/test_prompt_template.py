@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from jinja2.exceptions import TemplateError
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from data_modules.benchmark import build_tokenizer
 from data_modules.chat import PLAIN_TEMPLATE, ChatFormat
@@ -18,6 +20,7 @@ from data_modules.records import Message, Record
 from data_modules.wording import NO_BOUNDARY, prompt_for, worded
 from tests.shared_data import CHATML, REAL_TOKENIZERS, byte_tokenizer, real_tokenizer
 from trainer.config.schema import ModelConfig
+from trainer.export import export
 from trainer.model import load_tokenizer
 from trainer.prompt_template import bounded_template, bounded_tokenizer, plain_template
 
@@ -173,6 +176,31 @@ def test_a_phase_without_boundary_exports_the_plain_template() -> None:
     assert bounded_template(wrapped, TASKS, NO_BOUNDARY) == PLAIN_TEMPLATE
     assert bounded_template(wrapped, {"chat": TASKS["chat"]}, BoundaryConfig()) == PLAIN_TEMPLATE
     assert bounded_template(wrapped, TASKS, BoundaryConfig()) == wrapped
+
+
+class OneRank:
+    """As much of an engine as an export needs."""
+
+    def __init__(self, causal_model: Any) -> None:
+        self.module = SimpleNamespace(causal_model=causal_model)
+
+    def whole_parameter(self, _: Any) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+@pytest.mark.parametrize("boundary", [BoundaryConfig(), NO_BOUNDARY])
+def test_the_export_carries_the_template_of_its_phase(
+    boundary: BoundaryConfig, tmp_path: Path
+) -> None:
+    tokenizer = byte_tokenizer(CHATML)
+    sizes: dict[str, Any] = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), num_attention_heads=1, **sizes))
+    engine: Any = OneRank(model)
+    export(engine, tokenizer, TASKS, boundary, tmp_path, "card", is_main=True)
+    assert tokenizer.chat_template == CHATML
+    exported = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    assert exported.chat_template == bounded_template(CHATML, TASKS, boundary)
+    assert ("[翻译]" in exported.chat_template) is boundary.tag
 
 
 def test_user_turns_keep_their_other_fields_and_the_given_messages_stay() -> None:

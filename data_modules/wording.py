@@ -214,14 +214,20 @@ class WordingCounts:
 class _Draws:
     """Chances and choices of one request, each a hash under a name of its own."""
 
-    __slots__ = ("_names",)
+    __slots__ = ("_key", "_names")
 
     def __init__(self, record: Record, phase: str, seed: int) -> None:
         self._names = (str(seed), phase, record.task, _request_id(record))
+        self._key = ""  # of the names; most phases never draw
+
+    def _hash(self, *names: str) -> int:
+        if not self._key:
+            self._key = str(key_of(*self._names))
+        return key_of(self._key, *names)
 
     def hits(self, name: str, share: float) -> bool:
         """True for that share of all requests."""
-        return share > 0 and key_of(*self._names, name) < share * 2**64
+        return share > 0 and self._hash(name) < share * 2**64
 
     def choose(self, name: str, options: Sequence[str]) -> str:
         """One of them, each equally likely whatever their order.
@@ -229,7 +235,7 @@ class _Draws:
         Each option has a hash and the largest wins: a new option takes its share of the requests and
         leaves the others' choice alone.
         """
-        return max(options, key=lambda option: key_of(*self._names, name, option))
+        return max(options, key=lambda option: self._hash(name, option))
 
 
 def _request_id(record: Record) -> str:
@@ -299,15 +305,13 @@ def _with_foreign_cue(
 def _without_cues(text: str, cues: Sequence[str]) -> str:
     """The text without any of the cues at its end; never nothing."""
     endings = sorted((cue.rstrip() for cue in cues if cue.strip()), key=len, reverse=True)
-
-    def without_one(text: str) -> str:
-        cut = (text[: -len(one)].rstrip() for one in endings if text.endswith(one))
-        return next((shorter for shorter in cut if shorter), text)
-
-    rest, shorter = text, without_one(text.rstrip())
-    while len(shorter) < len(rest.rstrip()):
-        rest, shorter = shorter, without_one(shorter)
-    return rest
+    while True:
+        bare = text.rstrip()
+        rests = (bare.removesuffix(one).rstrip() for one in endings)
+        shorter = next((rest for rest in rests if rest and rest != bare), None)
+        if shorter is None:
+            return text
+        text = shorter
 
 
 def _with_turn(messages: tuple[Message, ...], turn: int, content: str) -> tuple[Message, ...]:

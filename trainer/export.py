@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import GenerationConfig
 
+from data_modules.config import BoundaryConfig, TaskConfig
 from trainer.console import LOGGER
 from trainer.engine import ZeroEngine
 from trainer.model import plain_loading_differs
+from trainer.prompt_template import bounded_tokenizer
 from trainer.run_directory import write_text
 
 
-def export(engine: ZeroEngine, tokenizer: Any, folder: Path, card: str, is_main: bool) -> None:
+def export(
+    engine: ZeroEngine,
+    tokenizer: Any,
+    tasks: Mapping[str, TaskConfig],
+    boundary: BoundaryConfig,
+    folder: Path,
+    card: str,
+    is_main: bool,
+) -> None:
     """Write weights (safetensors), tokenizer, generation config and model card; collective.
 
     LoRA adapters are merged into the weights and also written on their own to ``adapter/``.
 
     Args:
+        tokenizer: of the run; it stays as it is, while the exported chat template takes ``task``.
+        boundary: of the phase, see ``data_modules.wording.phase_boundary``.
         card: README.md of the export.
     """
     state = _gather(engine, is_main)
@@ -36,7 +49,7 @@ def export(engine: ZeroEngine, tokenizer: Any, folder: Path, card: str, is_main:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     ).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    bounded_tokenizer(tokenizer, tasks, boundary).save_pretrained(folder)
     if plain_loading_differs(tokenizer, folder):
         LOGGER.warning(
             "%s: AutoTokenizer would load another tokenizer for model type '%s'; load this one with "

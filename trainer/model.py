@@ -19,6 +19,7 @@ from data_modules.faults import ConfigFault, Fault
 from trainer import attention
 from trainer.config.schema import AdaptationConfig, AdaptationKind, Init, ModelConfig
 from trainer.loss import SupervisedHead
+from trainer.prompt_template import make_plain
 
 GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
@@ -37,6 +38,7 @@ def load_tokenizer(config: ModelConfig, init_from: str | None) -> Any:
     except (OSError, ValueError) as error:
         raise _not_loadable(key, path, error) from error
     tokenizer = _as_declared(tokenizer, path)
+    make_plain(tokenizer)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

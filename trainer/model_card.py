@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
+from data_modules.config import BoundaryConfig, TaskConfig
+from data_modules.wording import phase_boundary
 from trainer.config.schema import Config
 from trainer.curriculum import Phase
 from trainer.evaluation.results import Evaluation
+from trainer.prompt_template import texts_by_language
 
 
 def model_card(
@@ -37,27 +42,64 @@ def model_card(
             f"| {', '.join(phase.config.tasks)} | {phase.config.order.value} | {rows} "
             f"| {general / rows:.1%} | {phase.config.lr:g} | {config.adaptation.kind.value} |"
         )
-    lines += ["", "## Tasks", "", "| task | tag | constraint | rows | loss | accuracy |"]
-    lines += ["|---|---|---|---|---|---|"]
-    bounded = phases[-1].config.boundary
-    for task, settings in sorted(config.data.tasks.items()):
+    lines += ["", "## Tasks", "", "| task | rows | loss | accuracy |", "|---|---|---|---|"]
+    for task in sorted(config.data.tasks):
         result = (results or {}).get(task)
         loss = f"{result.loss:.3f}" if result else "-"
         accuracy = f"{result.accuracy:.1%}" if result and result.accuracy is not None else "-"
-        count = str(result.rows) if result else "-"
-        tag = settings.tag if bounded and config.boundary.tag else ""
-        constraint = settings.constraint if bounded and config.boundary.constraint else ""
-        lines.append(
-            f"| {task} | {_code(tag)} | {_code(constraint)} | {count} | {loss} | {accuracy} |"
-        )
+        lines.append(f"| {task} | {result.rows if result else '-'} | {loss} | {accuracy} |")
     lines += [
         "",
         "`rows` are evaluation rows; `loss` is in nats per answer token; `accuracy` is greedy exact "
-        "match. A prompt is `tag`, a space, the request, a line break, `constraint`, through the "
-        "tokenizer's chat template.",
+        "match.",
+        "",
+        *_prompts(config.data.tasks, phase_boundary(config.boundary, phases[-1].config)),
     ]
     return "\n".join(lines) + "\n"
 
 
+def _prompts(tasks: Mapping[str, TaskConfig], boundary: BoundaryConfig) -> list[str]:
+    """How a user asks for a task: the boundary texts by language, and the call that adds them."""
+    texts = {name: texts_by_language(task, boundary) for name, task in sorted(tasks.items())}
+    bounded = [name for name, pairs in texts.items() if any(map(any, pairs.values()))]
+    lines = ["## Prompts", ""]
+    if not bounded:
+        return [*lines, "A request goes through the tokenizer's chat template as it is."]
+    task = max(bounded, key=lambda name: len(texts[name]))
+    language = next(filter(None, texts[task]), "")
+    in_language = f", language={json.dumps(language)}" if language else ""
+    lines += [
+        "Say which task a request is, and in which language where the texts depend on it: the chat "
+        "template then adds the texts that the model was trained with. Without `task` it adds nothing.",
+        "",
+        "```python",
+        "from transformers import AutoTokenizer",
+        "",
+        'tokenizer = AutoTokenizer.from_pretrained(".")',
+        'messages = [{"role": "user", "content": "..."}]',
+        "inputs = tokenizer.apply_chat_template(",
+        f"    messages, task={json.dumps(task)}{in_language},",
+        '    add_generation_prompt=True, return_tensors="pt",',
+        ")",
+        "```",
+        "",
+        "The tag goes before the first user message with a space, the constraint behind every user "
+        "message on a line of its own.",
+        "",
+        "| task | language | tag | constraint |",
+        "|---|---|---|---|",
+    ]
+    for name, pairs in texts.items():
+        for language in [*filter(None, pairs), ""]:  # the rest comes last
+            tag, constraint = pairs[language]
+            spoken = language or ("others" if len(pairs) > 1 else "any")
+            lines.append(f"| {name} | {spoken} | {_code(tag)} | {_code(constraint)} |")
+    return lines
+
+
 def _code(text: str) -> str:
-    return f"`{text}`".replace("|", "\\|") if text else ""
+    """Inline code of a table cell; line breaks as they are written in Python."""
+    mark = "``" if "`" in text else "`"
+    space = " " if "`" in text else ""
+    shown = text.replace("\n", "\\n").replace("|", "\\|")
+    return f"{mark}{space}{shown}{space}{mark}" if text else ""

@@ -12,6 +12,7 @@ import torch
 from data_modules.collate import Batch
 from data_modules.phase_data_module import PhaseDataModule
 from data_modules.prefetch import prefetched
+from data_modules.wording import phase_boundary
 from trainer import checkpoint, distributed
 from trainer.charts import draw_run
 from trainer.config.schema import Config, OptimizerState
@@ -293,7 +294,15 @@ class Run:
             card = model_card(
                 self.config, done, self.plan, self.evaluations.get(phase.name), self.start.words
             )
-            export(self.engine, self.data.tokenizer, self.run.export(phase.name), card, main)
+            export(
+                self.engine,
+                self.data.tokenizer,
+                self.config.data.tasks,
+                phase_boundary(self.config.boundary, phase.config),
+                self.run.export(phase.name),
+                card,
+                main,
+            )
         if main:
             write_json(self.run.phase(phase.name) / "phase.json", state)
 

@@ -105,7 +105,7 @@ class TaskConfig:
             stands for it.
         answer_languages: languages that answers may be in; empty allows all.
         translates: the answer's language must differ from the request's input.
-        unify: rules of the output format, applied to answers in training and at evaluation.
+        unify: rules of the output format, for ``cleaning.unify`` and for judging answers.
         code_language: named by fences that ``unify: [code_fence]`` adds.
         forbidden: behaviours that an answer of this task must not show.
         general: True for replay data that keeps general ability; never a specialised task.
@@ -142,6 +142,7 @@ class CleaningConfig:
     cleaning's matter: see ``DataConfig.max_reject_ratio``.
 
     Attributes:
+        unify: rewrite answers to their task's output format (``TaskConfig.unify``).
         placeholder: answers that stand for none ("N/A", "TODO", "...").
         encoding: mojibake, replacement and control characters.
         open_fence: code fences that are not closed.
@@ -162,6 +163,7 @@ class CleaningConfig:
         max_drop_ratio: largest share of a task's readable rows that cleaning may leave out.
     """
 
+    unify: bool = False
     placeholder: bool = False
     encoding: bool = False
     open_fence: bool = False

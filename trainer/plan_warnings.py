@@ -14,13 +14,14 @@ from trainer.curriculum import Phase
 
 def warnings_of(plan: Any, phases: list[Phase], config: Config) -> list[str]:
     """One line for everything that is odd about a plan as ``plan_view.plan_json`` has it."""
-    # Phases with the same wording share their samples: one line for each set.
+    # One line for what several phases leave out alike.
+    left_out: dict[str, str] = {}
+    for entry in plan["phases"].values():
+        if entry["rejects"]:
+            left_out.setdefault(reject_words(entry["rejects"]), entry["rejects_file"])
     found = [
-        f"training rows left out or truncated: {reject_words(rejects)}; each is listed in {path}"
-        for path, rejects in {
-            entry["rejects_file"]: entry["rejects"] for entry in plan["phases"].values()
-        }.items()
-        if rejects
+        f"training rows left out or truncated: {words}; each is listed in {path}"
+        for words, path in left_out.items()
     ]
     lost = {
         source: None

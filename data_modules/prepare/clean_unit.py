@@ -127,7 +127,7 @@ class _Cleaner:
         return Reject(record.task, record.origin, rule, reason, record_text(record), record.row_id)
 
     def _unified(self, record: Record) -> Record:
-        if not self.task.unify or record.negative:
+        if not self.job.cleaning.unify or record.negative:
             return record
         messages = tuple(
             Message(one.role, unify(one.content, self.task)) if one.role == "assistant" else one

@@ -1,9 +1,10 @@
 """Rows that repeat an earlier row, and training rows that are also evaluation rows.
 
 Workers make the signatures of their part (``data_modules.cleaning.sketches``);
-:func:`find_duplicates` then compares all parts in one process. Equal rows have equal 64-bit keys. Similar rows are found by MinHash and locality-sensitive
-hashing, and then verified on their texts: *prompt and answer* must each be similar. Rows that share a
-long passage and ask different things about it are not duplicates.
+:func:`find_duplicates` then compares all parts in one process. Equal rows have equal 64-bit keys. Similar
+rows are found by MinHash and locality-sensitive hashing, and then verified on their texts: *prompt and
+answer* must each be similar. Rows that share a long passage and ask different things about it are not
+duplicates.
 """
 
 from __future__ import annotations

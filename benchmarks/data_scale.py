@@ -50,7 +50,7 @@ WORDS = [first + second for first in SYLLABLES for second in SYLLABLES]
 def generate(folder: Path, rows: int) -> int:
     """Write ``train/<task>.jsonl``; bytes written. About 150 bytes a row, no two alike."""
     draw = random.Random(0)
-    sentences = [" ".join(draw.choices(WORDS, k=draw.randint(4, 9))) for _ in range(100_000)]
+    sentences = [" ".join(draw.choices(WORDS, k=draw.randint(5, 11))) for _ in range(100_000)]
     total = 0
     for task, share in zip(TASKS, SHARES, strict=True):
         path = folder / "train" / f"{task}.jsonl"

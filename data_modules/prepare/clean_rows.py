@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 
@@ -107,7 +107,7 @@ def _clean(data: DataConfig, tasks: Sequence[str], folder: Path, progress: Progr
         ],
         "compared": json.loads((compared / "counts.json").read_text(encoding="utf-8")),
     }
-    scratch = folder / f"{_COMPLETE}.tmp{os.getpid()}"
+    scratch = folder / f"{_COMPLETE}.tmp{uuid4().hex}"
     scratch.write_text(json.dumps(complete), encoding="utf-8")
     scratch.replace(folder / _COMPLETE)
 
@@ -121,7 +121,8 @@ def _size(path: str) -> int:
 
 def join_files(files: Iterable[Path], target: Path) -> None:
     """Write files one behind the other, in one rename."""
-    scratch = target.with_suffix(".tmp")
+    # a name of its own: hosts that share the cache may write the same file at once
+    scratch = target.with_name(f"{target.name}.tmp{uuid4().hex}")
     with scratch.open("wb") as out:
         for file in files:
             with file.open("rb") as one:

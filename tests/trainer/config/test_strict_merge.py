@@ -23,7 +23,7 @@ BASE: dict[str, Any] = {
     "data": {
         "name": "two",
         "root": "here",
-        "tasks": {"qa": {"source": {"train": "qa.jsonl"}}},
+        "tasks": {"qa": {"sources": {"main": {"train": "qa.jsonl"}}}},
         "groups": {"hard": ["qa"]},
     },
     "model": {"name": "m", "path": "models/m"},
@@ -99,7 +99,7 @@ def test_a_forced_key_is_refused_too(plus: str) -> None:
         ("curriculum.phases.mix.epoch", "Did you mean curriculum.phases.mix.epochs?"),
         ("curriculum.phases.mix.schedule.warmup_ration", "...mix.schedule.warmup_ratio?"),
         ("data.tasks.qa.constraints", "Did you mean data.tasks.qa.constraint?"),
-        ("data.tasks.qa.source.training", "Did you mean data.tasks.qa.source.train?"),
+        ("data.tasks.qa.sources.main.training", "Did you mean data.tasks.qa.sources.main.train?"),
         ("data.benchmark.multiplyer", "Did you mean data.benchmark.multiplier?"),
         # known, but at home elsewhere in the tree
         ("lr", "Did you mean curriculum.phases.<name>.lr?"),
@@ -154,7 +154,7 @@ def test_a_value_of_the_wrong_type(key: str, value: Any, seen: str, rule: str) -
 def test_faults_inside_lists_and_names_that_are_no_text() -> None:
     (fault,) = faults_of({"data.groups.hard": ["qa", 1]})
     assert (fault.where, fault.seen) == ("data.groups.hard[1]", "1")
-    faults = faults_of({"data.tasks": {1: {"source": {"train": "x"}}}})
+    faults = faults_of({"data.tasks": {1: {"sources": {"main": {"train": "x"}}}}})
     assert [(one.where, one.rule) for one in faults] == [("data.tasks.1", "names must be text")]
 
 

@@ -35,7 +35,7 @@ from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.results import Evaluation
 from trainer.export import export
 from trainer.metrics import Metrics, open_metrics
-from trainer.model import adapt, check_vocabulary, load_model, load_tokenizer
+from trainer.model import adapt, check_vocabulary, load_model, load_tokenizer, max_positions
 from trainer.model_card import model_card
 from trainer.negatives_watch import NegativesWatch
 from trainer.objective import row_weights
@@ -169,7 +169,8 @@ class Run:
             LOGGER.warning(
                 "%s held an earlier run, which this one replaces; run_name=... keeps both", run.root
             )
-        for warning in warnings_of(self.plan, self.phases, config):
+        positions = max_positions(config.model, self.data.tokenizer, self.start.init_from)
+        for warning in warnings_of(self.plan, self.phases, config, positions):
             LOGGER.warning(warning)
         return open_metrics(config.logging, config.run_name, run.metrics, to_plain(config), main)
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from data_modules.cleaning.duplicates import save_signatures, signatures
 from data_modules.cleaning.forced import Forced
 from data_modules.cleaning.language import language_of
 from data_modules.cleaning.quality import quality_of
 from data_modules.cleaning.rules import row_rules
+from data_modules.cleaning.sketches import save_signatures, signatures
 from data_modules.config import CleaningConfig, TaskConfig
 from data_modules.prepare.clean_store import write_part
 from data_modules.records import Message, Record, Reject
@@ -115,7 +115,7 @@ class _Cleaner:
         if verdict is False:
             return self._reject(record, "forced_drop", "named in data.cleaning.drop")
         record = replace(record, language=language_of(record.request), quality=quality_of(record))
-        if verdict is None and not record.negative:  # a negative is meant to be wrong
+        if verdict is None:
             for rule in self.rules:
                 reason = rule.check(record, self.task)
                 if reason is not None:

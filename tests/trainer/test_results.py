@@ -65,6 +65,13 @@ def test_the_file_can_be_read_without_us(tmp_path: Path) -> None:
     assert interval == pytest.approx([0.2366, 0.7634], abs=1e-4)
     assert stored == {
         "tasks": {
-            "qa": {"rows": 10, "loss": 1.25, "general": False, "accuracy": 0.5, "truncated": 3}
+            "qa": {
+                "rows": 10,
+                "loss": 1.25,
+                "general": False,
+                "accuracy": 0.5,
+                "truncated": 3,
+                "in_format": 0.9,
+            }
         }
     }

@@ -208,8 +208,9 @@ class DataConfig:
     Attributes:
         name: short name used in the default run name.
         root: folder that task sources are relative to.
-        tasks: task name -> task; empty with ``discover``.
-        discover: make a task of every file or folder under ``train/`` of ``root`` that none uses.
+        tasks: task name -> task; with ``discover`` only what files cannot say.
+        discover: make a task of every file or folder under ``train/`` of ``root`` that none uses, or
+            the source ``main`` of a task of its name that says not where its rows are.
         groups: named lists of tasks that phases can refer to.
         max_seq_len: longest sample in tokens.
         packing: lay several samples into one row of a micro-batch, attention kept apart.

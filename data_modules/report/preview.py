@@ -68,7 +68,9 @@ def print_preview(console: Console, samples: Iterable[Mapping[str, Any]]) -> Non
     for sample in samples:
         console.print()
         console.print(_header(sample))
-        console.print(_body(sample, colour), overflow="fold", soft_wrap=not colour)
+        # soft_wrap with an overflow of its own would cut lines at the width
+        wrap: dict[str, Any] = {"overflow": "fold"} if colour else {"soft_wrap": True}
+        console.print(_body(sample, colour), **wrap)
 
 
 def _special_ids(tokenizer: Any) -> frozenset[int]:

@@ -7,10 +7,11 @@ import glob
 import json
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 
-from data_modules.config import DataConfig, SourceConfig
+from data_modules.config import DataConfig, SourceConfig, TaskConfig
 from data_modules.faults import DataFault, Fault
 from data_modules.sources.streams import COMPRESSIONS
 
@@ -161,10 +162,12 @@ def label_of(data: DataConfig, path: Path) -> str:
 def discovered_tasks(data: DataConfig) -> dict[str, SourceConfig]:
     """A task for every data file or folder ``train/<task>`` under ``data.root`` that none uses.
 
-    Its evaluation rows are those of ``eval/<task>``, of any extension, where that exists.
+    Its evaluation rows are those of ``eval/<task>``, of any extension, where that exists. A task may
+    be declared without saying where its rows are: its own settings are kept, and so are those of its
+    source ``main``, which the file becomes.
 
     Returns:
-        Source by task name, sorted.
+        Source ``main`` by task name, sorted.
 
     Raises:
         DataFault: several files would make the same task.
@@ -177,7 +180,8 @@ def discovered_tasks(data: DataConfig) -> dict[str, SourceConfig]:
         unused = [path for path in paths if used.isdisjoint(_resolved([path, *_inside(path)]))]
         if not unused:
             continue
-        if task in data.tasks:
+        declared = data.tasks.get(task, TaskConfig()).sources.get("main", SourceConfig())
+        if declared.train:
             rule = f"data.tasks.{task} exists and does not use it"
             # most often because it names a file that is not there
             faults += _unread(data, task) or [_clash(data, unused, rule)]
@@ -185,9 +189,10 @@ def discovered_tasks(data: DataConfig) -> dict[str, SourceConfig]:
             if len(several) > 1:
                 faults.append(_clash(data, several, f"each of them would be task '{task}'"))
         evaluation = held_out.get(task, [])
-        found[task] = SourceConfig(
+        found[task] = replace(
+            declared,
             train=label_of(data, unused[0]),
-            eval=label_of(data, evaluation[0]) if evaluation else "",
+            eval=declared.eval or (label_of(data, evaluation[0]) if evaluation else ""),
         )
     if faults:
         raise DataFault(faults)

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from data_modules.faults import ConfigFault
 from launch.composing import addable, checked_config, prepare_root
+from tests.shared_data import write_rows
 from trainer.config.schema import Config, OptimizerState
 from trainer.config.strict_merge import to_config
 from trainer.config.validate import validate
@@ -264,6 +265,28 @@ def test_a_key_that_no_file_mentions_needs_no_plus() -> None:
     assert "limits" not in composed()[0]
     config = config_of("limits.steps_per_phase=3", "deterministic=true", "zero=zero3")
     assert (config.limits.steps_per_phase, config.deterministic, config.zero.stage) == (3, True, 3)
+
+
+def test_a_folder_task_may_be_declared_by_what_its_file_cannot_say(tmp_path: Path) -> None:
+    for task in ("qa", "code", "chat"):
+        write_rows(tmp_path / f"train/{task}.jsonl", [])
+    overrides = [
+        "data=folder",
+        f"data.root={tmp_path}",
+        "data.tasks.chat.general=true",
+        "data.tasks.code.constraint=Code only.",
+        "data.tasks.code.sources.main.fields.instruction=question",
+    ]
+    config = config_of(*overrides)
+    prepare_root(config)
+    tasks = config.data.tasks
+    assert {name: task.sources["main"].train for name, task in tasks.items()} == {
+        name: f"train/{name}.jsonl" for name in ("chat", "code", "qa")
+    }
+    assert tasks["code"].sources["main"].fields == {"instruction": "question"}
+    boundaries = {name: (task.tag, task.constraint) for name, task in tasks.items()}
+    assert boundaries == {"qa": ("[qa]", ""), "code": ("[code]", "Code only."), "chat": ("", "")}
+    assert tasks["chat"].general
 
 
 def test_addable_leaves_groups_and_hydra_alone() -> None:

@@ -148,3 +148,21 @@ def test_brackets_in_a_sample_are_no_markup() -> None:
     print_preview(Console(file=stream, width=80, highlight=False), [sample])
     assert "⟦[bold]x[/bold]⟧" in stream.getvalue()
     assert "[red]" in stream.getvalue()
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_no_line_is_cut(colour: bool) -> None:
+    end = "the constraint"
+    sample = {
+        "task": "qa",
+        "phase": "mix",
+        "row_id": "1",
+        "sign": 1,
+        "pieces": [("word " * 60 + end, 5, True, False)],
+    }
+    stream = io.StringIO()
+    console = Console(file=stream, width=80, highlight=False, force_terminal=colour)
+    print_preview(console, [sample])
+    text = re.sub("\x1b\\[[0-9;]*m", "", stream.getvalue())
+    assert end in " ".join(text.split())
+    assert text.count("word") == 60

@@ -140,6 +140,26 @@ def test_discovery_leaves_out_what_a_task_uses(tmp_path: Path) -> None:
     assert list(discovered_tasks(data)) == ["b"]
 
 
+def test_discovery_fills_in_what_a_declared_task_leaves_open(tmp_path: Path) -> None:
+    fill(tmp_path, "train/a.jsonl", "train/b.jsonl", "train/c.jsonl", "eval/b.jsonl", "more.jsonl")
+    fields = {"instruction": "question"}
+    tasks = {
+        "a": TaskConfig(general=True),
+        "b": TaskConfig(sources={"main": SourceConfig(fields=fields, weight=2.0)}),
+        "c": TaskConfig(
+            sources={
+                "main": SourceConfig(eval="more.jsonl"),
+                "more": SourceConfig(train="more.jsonl"),
+            }
+        ),
+    }
+    assert discovered_tasks(data_config(tmp_path, tasks)) == {
+        "a": SourceConfig(train="train/a.jsonl"),
+        "b": SourceConfig(train="train/b.jsonl", eval="eval/b.jsonl", fields=fields, weight=2.0),
+        "c": SourceConfig(train="train/c.jsonl", eval="more.jsonl"),
+    }
+
+
 def test_discovery_refuses_two_files_of_one_name(tmp_path: Path) -> None:
     fill(tmp_path, "train/a.jsonl", "train/a.csv", "train/b/1.jsonl", "train/c.jsonl")
     fill(tmp_path, "eval/b.jsonl", "eval/b.tsv", "other.jsonl")

@@ -6,35 +6,16 @@ Then: data.row_losses=FILE, and a phase with order: easy_to_hard and order_by: l
 
 from __future__ import annotations
 
-import hydra
-from omegaconf import DictConfig
-
-from launch.composing import (
-    CONFIG_NAME,
-    CONFIG_PATH,
-    checked_config,
-    clean_arguments,
-    report_faults,
-)
+from launch.composing import start
+from trainer.config.schema import Config
 
 
-@hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name=CONFIG_NAME)
-def main(composed: DictConfig) -> None:
-    """Compose, check, score."""
+def command(config: Config) -> None:
+    """Score every training row."""
+    from trainer.scoring import score
 
-    def command() -> None:
-        from trainer.scoring import score
-
-        score(checked_config(composed))
-
-    report_faults(command)
+    score(config)
 
 
 if __name__ == "__main__":
-    clean_arguments()
-    try:
-        main()
-    finally:
-        from trainer.distributed import shutdown
-
-        shutdown()
+    start(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,14 @@ from data_modules.config import (
 )
 from data_modules.mixture import MixtureConfig
 from data_modules.phase_data_module import PhaseDataModule
+from data_modules.prepare import clean_unit
 from data_modules.prepare.clean_rows import Cleaned, clean_rows
 from data_modules.records import Record
+from data_modules.sources.units import Unit
 from tests.shared_data import CHATML, byte_tokenizer, data_config, write_rows
+
+DUPLICATES = {"exact_duplicates": True, "near_duplicates": 0.8}
+N_A = {"instruction": "what", "output": "N/A"}
 
 
 def words(number: int, count: int = 12) -> str:
@@ -88,6 +94,23 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch, unit_bytes: int, part_rows: in
     """Cut files and parts small, in this process."""
     monkeypatch.setattr("data_modules.sources.units.UNIT_BYTES", unit_bytes)
     monkeypatch.setattr("data_modules.prepare.clean_unit.PART_ROWS", part_rows)
+
+
+class Reader:
+    """Reads units and notes which; breaks off in the middle of one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.breaks_at: int | None = None
+        self.read: list[int] = []
+        self._real = clean_unit.read_unit
+        monkeypatch.setattr(clean_unit, "read_unit", self)
+
+    def __call__(self, unit: Unit, source: SourceConfig) -> Iterator[Any]:
+        self.read.append(unit.first_line)
+        for number, item in enumerate(self._real(unit, source)):
+            if unit.first_line == self.breaks_at and number == 1:
+                raise OSError("the disk is gone")
+            yield item
 
 
 def prepared(

@@ -3,9 +3,9 @@
 What is reported is one plain dictionary, :class:`Report`; it is also ``report.json``.
 """
 
+from data_modules.prepare.tokeniser import LENGTH_EDGES
 from data_modules.report.advice import advice
 from data_modules.report.contents import (
-    LENGTH_EDGES,
     QUALITY_EDGES,
     Forced,
     Histogram,

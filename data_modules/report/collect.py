@@ -13,9 +13,8 @@ from data_modules.cleaning.forced import Forced as ForcedIds
 from data_modules.config import TaskConfig
 from data_modules.phase_data_module import PhaseDataModule
 from data_modules.prepare.clean_unit import UnitStats
-from data_modules.prepare.tokeniser import TRUNCATED
+from data_modules.prepare.tokeniser import LENGTH_EDGES, TRUNCATED, TokenStats
 from data_modules.report.contents import (
-    LENGTH_EDGES,
     QUALITY_EDGES,
     Forced,
     Histogram,
@@ -35,7 +34,7 @@ def prepare_report(module: PhaseDataModule, seconds: float) -> Report:
     """Figures of all tasks, of the wording of every phase, and examples of each kind of reject."""
     phases = list(module.mixtures)
     cleaned = module.cleaned
-    token_rejects = module.token_stats(phases[0]).rejects
+    tokens = module.token_stats(phases[0])
     store = module.store(phases[0])
     compared = cleaned.compared
     return {
@@ -53,7 +52,7 @@ def prepare_report(module: PhaseDataModule, seconds: float) -> Report:
                 module.data.tasks[task],
                 [unit for unit in cleaned.units if unit.task == task],
                 compared.get(task, {}),
-                token_rejects.get(task, {}),
+                tokens,
                 store,
                 _kept(module, task),
             )
@@ -70,7 +69,7 @@ def _task(
     settings: TaskConfig,
     units: list[UnitStats],
     compared: dict[str, int],
-    token_rejects: dict[str, int],
+    tokens: TokenStats,
     store: SampleStore,
     examples: list[KeptExample],
 ) -> TaskReport:
@@ -88,6 +87,7 @@ def _task(
         source["not_selected"] += unit.not_selected
         source["unreadable"] += sum(unit.unreadable.values())
         source["kept"] += unit.kept
+    refused = tokens.rejects.get(task, {})
     rows = store.rows_of(task)
     lengths, answers = store.lengths_of(rows), np.asarray(store.answer_tokens[rows])
     quality = np.asarray(store.quality[rows])
@@ -109,13 +109,16 @@ def _task(
         },
         "tokens": int(lengths.sum()),
         "answer_tokens": int(answers.sum()),
-        "overlong": token_rejects.get("overlong", 0),
-        "truncated": token_rejects.get(TRUNCATED, 0),
-        "all_masked": token_rejects.get("all_masked", 0),
+        "overlong": refused.get("overlong", 0),
+        "truncated": refused.get(TRUNCATED, 0),
+        "all_masked": refused.get("all_masked", 0),
         "histograms": {
             "prompt_tokens": _histogram(lengths - answers, LENGTH_EDGES),
             "answer_tokens": _histogram(answers, LENGTH_EDGES),
-            "sample_tokens": _histogram(lengths, LENGTH_EDGES),
+            "sample_tokens": {
+                "edges": LENGTH_EDGES,
+                "counts": tokens.lengths.get(task, [0] * (len(LENGTH_EDGES) - 1)),
+            },
             "quality": _histogram(quality, QUALITY_EDGES),
         },
         "quality_mean": float(quality.mean()) if len(quality) else 0.0,

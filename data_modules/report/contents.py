@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-#: Token counts grow by a quarter of an octave from bin to bin: percentiles read off them are within
-#: a few per cent, and one set of bins fits a label and a book.
-LENGTH_EDGES: list[float] = sorted({float(int(2 ** (step / 4))) for step in range(81)} | {0.0})
 QUALITY_EDGES: list[float] = [step / 20 for step in range(21)]
 
 
@@ -51,8 +48,8 @@ class TaskReport(TypedDict):
         unified: kept rows whose answer was rewritten to the task's format.
         languages: of the kept rows' requests; "" where it cannot be told.
         tokens, answer_tokens: of the samples; answer_tokens are the supervised ones.
-        histograms: ``prompt_tokens``, ``answer_tokens``, ``sample_tokens`` of the kept rows before
-            anything is dropped or cut for its length, and ``quality``, their scores.
+        histograms: ``prompt_tokens``, ``answer_tokens`` and ``quality`` of the samples, and
+            ``sample_tokens`` of the kept rows before anything is dropped or cut for its length.
     """
 
     general: bool

@@ -15,11 +15,12 @@ from data_modules.config import DataConfig, SourceConfig, TaskConfig
 from data_modules.mixture import BalanceConfig, NegativesConfig, Order, Strategy
 from data_modules.phase_plan import PhasePlan
 from data_modules.plan import plan_phase
+from data_modules.prepare.tokeniser import TokenStats
 from data_modules.roles import resolve_roles
 from data_modules.samples import Sample, SampleStore
 from trainer.config.schema import Config, PhaseConfig, ScheduleConfig
 from trainer.curriculum import Phase, place
-from trainer.plan_view import plan_json, print_plan
+from trainer.plan_view import plan_json, print_plan, wording_words
 from trainer.plan_warnings import warnings_of
 
 SIZES = {"code": 40, "qa": 120, "chat": 60}
@@ -33,6 +34,9 @@ class Data:
 
     def rejects(self, _phase: str) -> dict[str, dict[str, int]]:
         return {}
+
+    def token_stats(self, _phase: str) -> TokenStats:
+        return TokenStats()
 
     def rejects_file(self, _phase: str) -> Path:
         return Path("rejects.jsonl")
@@ -224,3 +228,12 @@ def test_samples_longer_than_the_model_was_made_for() -> None:
 def test_the_file_has_the_figures(key: str) -> None:
     plan, *_ = made(PhaseConfig(epochs=1.0))
     assert key in plan["phases"]["mix"]
+
+
+def test_how_rows_are_worded() -> None:
+    plain = {"rows": 10, "tagged": 10, "paraphrased": 0, "cues": {}}
+    assert wording_words({"qa": plain}) == ""
+    cued = {"rows": 20, "tagged": 18, "paraphrased": 3, "cues": {"qa": 4, "code": 1}}
+    assert wording_words({"qa": plain, "math": cued}) == (
+        "of 30 rows 28 carry tag or constraint, 5 another task's cue, 3 a rephrased instruction"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,13 @@ def test_rows_add_up_by_task_and_source(report: Report) -> None:
     assert list(report["tasks"]) == ["chat", "code", "qa"]
 
 
+def negative_rows(module: PhaseDataModule, task: str) -> int:
+    """Kept rows that are themselves negatives; they are no part of a task's lengths."""
+    rows = module.cleaned.rows
+    kept = sum(len(rows.kept(n)) for n, part in enumerate(rows.parts) if part.task == task)
+    return kept - len(rows.right_rows(task))
+
+
 def test_figures_are_those_of_the_samples(module: PhaseDataModule, report: Report) -> None:
     store = module.store("plain")
     for name, task in report["tasks"].items():
@@ -102,7 +110,6 @@ def test_figures_are_those_of_the_samples(module: PhaseDataModule, report: Repor
         for kind, values, edges in (
             ("prompt_tokens", lengths - answers, LENGTH_EDGES),
             ("answer_tokens", answers, LENGTH_EDGES),
-            ("sample_tokens", lengths, LENGTH_EDGES),
             ("quality", quality, QUALITY_EDGES),
         ):
             histogram = task["histograms"][kind]
@@ -112,6 +119,10 @@ def test_figures_are_those_of_the_samples(module: PhaseDataModule, report: Repor
             bins = np.searchsorted(inner, values, side="right")
             assert histogram["counts"] == np.bincount(bins, minlength=len(edges) - 1).tolist()
             assert sum(histogram["counts"]) == len(rows)
+        uncut = task["histograms"]["sample_tokens"]
+        shorter = sum(uncut["counts"][: bisect_right(LENGTH_EDGES, module.data.max_seq_len) - 1])
+        assert sum(uncut["counts"]) == task["kept"] - negative_rows(module, name)
+        assert shorter <= len(rows)
         assert task["quality_mean"] == pytest.approx(quality.mean())
         assert sum(task["languages"].values()) == len(rows)
     assert report["tasks"]["qa"]["languages"]["zh"] == 1

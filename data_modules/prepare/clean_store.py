@@ -79,7 +79,7 @@ class Part:
         return np.asarray(column.to_numpy(), dtype=bool)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)  # pages of open maps count as memory of this process
 def _table(folder: Path) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(folder / _FILE))).read_all()
 

@@ -99,7 +99,10 @@ def prepare_root(config: Config) -> None:
             ) from error
     if data.discover:
         for name, source in discovered_tasks(data).items():
-            data.tasks.setdefault(name, TaskConfig(sources={"main": source}, tag=f"[{name}]"))
+            task = data.tasks.setdefault(name, TaskConfig())
+            task.sources = {"main": source}
+            if not (task.tag or task.tags or task.general):
+                task.tag = f"[{name}]"
 
 
 def shipped(path: str | None) -> str | None:

@@ -55,7 +55,7 @@ class Folder:
             f"data.cache_dir={self.root}/cache",
             "data.max_seq_len=64",
             "data.groups.hard=[code]",
-            "data.tasks.chat={sources:{main:{train:train/chat.jsonl}},general:true}",
+            "data.tasks.chat.general=true",
             "model=tiny",
             f"model.tokenizer={self.root}/tokenizer",
             f"output_dir={self.root}/run",

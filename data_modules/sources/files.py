@@ -161,6 +161,7 @@ def label_of(data: DataConfig, path: Path) -> str:
 def discovered_tasks(data: DataConfig) -> dict[str, SourceConfig]:
     """A task for every data file or folder ``train/<task>`` under ``data.root`` that none uses.
 
+    A task that is declared without sources, for its other settings, takes the file of its name.
     Its evaluation rows are those of ``eval/<task>``, of any extension, where that exists.
 
     Returns:
@@ -177,7 +178,7 @@ def discovered_tasks(data: DataConfig) -> dict[str, SourceConfig]:
         unused = [path for path in paths if used.isdisjoint(_resolved([path, *_inside(path)]))]
         if not unused:
             continue
-        if task in data.tasks:
+        if task in data.tasks and data.tasks[task].sources:
             rule = f"data.tasks.{task} exists and does not use it"
             # most often because it names a file that is not there
             faults += _unread(data, task) or [_clash(data, unused, rule)]

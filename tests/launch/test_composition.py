@@ -393,6 +393,24 @@ def test_an_override_may_interpolate(tmp_path: Path) -> None:
     assert config.run_name == "seed-0"
 
 
+def test_settings_of_a_discovered_task_need_no_sources(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    for name in ("chat", "code", "qa"):
+        (tmp_path / f"train/{name}.jsonl").write_text("{}\n", encoding="utf-8")
+    settings = ("data.tasks.chat.general=true", "data.tasks.code={tag:'<c>',cues:[' ?']}")
+    data = config_of("data=folder", f"data.root={tmp_path}", *settings).data
+    config = Config(data=data)
+    prepare_root(config)
+    sources = {name: task.sources["main"].train for name, task in data.tasks.items()}
+    assert sources == {name: f"train/{name}.jsonl" for name in ("chat", "code", "qa")}
+    tags = {name: (task.tag, task.general, task.cues) for name, task in data.tasks.items()}
+    assert tags == {
+        "chat": ("", True, []),  # what users type
+        "code": ("<c>", False, [" ?"]),
+        "qa": ("[qa]", False, []),
+    }
+
+
 @pytest.mark.parametrize(
     ("overrides", "meant"),
     [

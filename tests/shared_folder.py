@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from transformers import PreTrainedTokenizerFast
 from launch.composing import USER_FAULT_EXIT, addable, checked_config
 from launch.composing import report_faults as report
 from tests.shared_data import REPOSITORY
+from trainer.config.schema import Config
 from trainer.planning import show_plan
 
 WORDS = [f"w{number}" for number in range(40)]
@@ -53,7 +55,7 @@ class Folder:
             f"data.cache_dir={self.root}/cache",
             "data.max_seq_len=64",
             "data.groups.hard=[code]",
-            "data.tasks.chat={sources:{main:{train:train/chat.jsonl}},general:true}",
+            "data.tasks.chat.general=true",
             "model=tiny",
             f"model.tokenizer={self.root}/tokenizer",
             f"output_dir={self.root}/run",
@@ -81,8 +83,16 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=built, eos_token="</s>", unk_token="<unk>")
 
 
-def plan(folder: Folder, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    """What ``launch/plan.py`` does behind Hydra, in this process: exit code, stdout, stderr."""
+def plan(
+    folder: Folder,
+    capsys: pytest.CaptureFixture[str],
+    command: Callable[[Config], None] = show_plan,
+) -> tuple[int, str, str]:
+    """What ``launch/plan.py`` does behind Hydra, in this process: exit code, stdout, stderr.
+
+    Args:
+        command: what another file of ``launch`` does instead.
+    """
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
         tree = compose("train", overrides=addable(folder.arguments), return_hydra_config=True)
     HydraConfig.instance().set_config(tree)
@@ -91,16 +101,20 @@ def plan(folder: Folder, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, 
         del tree["hydra"]
     code = 0
     try:
-        report(lambda: show_plan(checked_config(tree)))
+        report(lambda: command(checked_config(tree)))
     except SystemExit as end:
         code = int(str(end.code))
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
 
-def refused(folder: Folder, capsys: pytest.CaptureFixture[str]) -> list[str]:
+def refused(
+    folder: Folder,
+    capsys: pytest.CaptureFixture[str],
+    command: Callable[[Config], None] = show_plan,
+) -> list[str]:
     """The fault lines of a plan that must be refused."""
-    code, out, error = plan(folder, capsys)
+    code, out, error = plan(folder, capsys, command)
     assert code == USER_FAULT_EXIT
     assert "Traceback" not in out + error
     head, *lines = error.strip().splitlines()

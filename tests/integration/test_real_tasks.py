@@ -47,7 +47,7 @@ def test_every_task_improves(name: str, tmp_path: Path) -> None:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=500,  # a busy machine is no failure
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
     )

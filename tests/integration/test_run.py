@@ -101,6 +101,8 @@ def test_metrics_have_every_field(one_process: Path) -> None:
     assert [entry["phase"] for entry in steps] == [name for name in PHASES for _ in range(3)]
     for entry in steps:
         assert {"loss", "lr", "grad_norm", "tokens", "tokens_per_second"} <= set(entry)
+        seconds = entry["tokens"] / entry["tokens_per_second"]
+        assert 0 <= entry["data_wait_seconds"] <= seconds
         tasks = {name.removeprefix("tokens/") for name in entry if name.startswith("tokens/")}
         assert tasks == {name.removeprefix("loss/") for name in entry if name.startswith("loss/")}
         # token normalisation: the loss is the token-weighted mean of the tasks'

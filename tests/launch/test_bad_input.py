@@ -144,6 +144,44 @@ def test_phase_shorter_than_its_warm_up_is_warned_about(
     assert float(warning[2]) == pytest.approx(2e-4 * int(warning[1]) / 1000, rel=1e-2)
 
 
+@pytest.mark.parametrize(("model", "positions"), [("model=tiny", 4096), ("model=bench", 256)])
+def test_samples_longer_than_the_models_positions_are_warned_about(
+    folder: Folder, capsys: pytest.CaptureFixture[str], model: str, positions: int
+) -> None:
+    folder.overrides = [model, f"data.max_seq_len={positions}"]
+    warning = "warning: data.max_seq_len is"
+    code, out, error = plan(folder, capsys)
+    assert (code, error) == (0, "")
+    assert warning not in out
+    folder.overrides[1] = f"data.max_seq_len={positions + 1}"
+    code, out, _ = plan(folder, capsys)
+    assert code == 0
+    assert (
+        f"{warning} {positions + 1}, but the model's max_position_embeddings is {positions}: it was "
+        f"made for no longer samples. Set data.max_seq_len={positions}"
+    ) in " ".join(out.split())
+
+
+def test_shares_of_wordings_name_a_remedy_that_works(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = "curriculum.phases.mix.prompts"
+    folder.overrides = ["+phase=mix", f"{prompts}={{cue_share:0.5,paraphrase_share:0.5}}"]
+    lines = refused(folder, capsys)
+    assert [line.partition(":")[0] for line in lines] == [
+        f"{prompts}.cue_share",
+        f"{prompts}.paraphrase_share",
+    ]
+    assert "0.5, but no task has cues; rows carry another task's cue. Give tasks" in lines[0]
+    assert "0.5, but no task of the phase has templates; instructions are rephrased" in lines[1]
+    for line in lines:
+        remedy = re.search(r"data\.tasks\.code\.\w+=(?:\[.*?\]|\{.*\})", line)
+        assert remedy, line
+        folder.overrides.append(remedy[0])
+    code, _, error = plan(folder, capsys)
+    assert (code, error) == (0, "")
+
+
 @pytest.mark.parametrize("flag", ["-m", "--multirun"])
 def test_sweep_under_a_multi_rank_launcher(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flag: str

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from data_modules.config import CleaningConfig
 from data_modules.faults import ConfigFault
 from launch.composing import addable, checked_config, prepare_root
 from tests.shared_data import write_rows
@@ -130,14 +132,15 @@ def with_files(config: Config) -> Config:
 
 
 def test_the_tree_is_found_whole() -> None:
-    assert len(FILES) >= 68
+    assert len(FILES) >= 82
     groups = {file.split("/")[0] for file in FILES}
     assert groups >= {
         *("train.yaml", "model", "data", "task", "balance", "boundary", "phase", "curriculum"),
         *("optimizer", "zero", "adaptation", "evaluation", "logging", "checkpoint", "cluster"),
-        *("experiment", "debug"),
+        *("experiment", "debug", "cleaning"),
     }
     assert {"experiment/bench/demo.yaml", "task/ten_tasks/qa.yaml"} <= set(FILES)
+    assert {"curriculum/single.yaml", "experiment/ten_tasks/v1_1.yaml"} <= set(FILES)
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -173,6 +176,71 @@ def test_a_file_that_no_header_selects_is_noticed() -> None:
     assert was_chosen("task/bench/qa.yaml", choices)
     assert not was_chosen("data/ten_tasks.yaml", choices)
     assert not was_chosen("task/ten_tasks/qa.yaml", choices)
+
+
+@pytest.mark.parametrize("name", ["none", "standard", "strict"])
+def test_a_cleaning_file_sets_every_rule(name: str) -> None:
+    # Else a rule of the group chosen before would stay on.
+    values = OmegaConf.load(CONF / f"cleaning/{name}.yaml")
+    users = {"keep", "drop", "max_drop_ratio"}
+    assert set(values) == {field.name for field in fields(CleaningConfig)} - users
+
+
+def cleaning_of(name: str) -> CleaningConfig:
+    return config_of(f"cleaning@data.cleaning={name}").data.cleaning
+
+
+def test_cleaning_is_off_at_none_and_stricter_from_group_to_group() -> None:
+    assert cleaning_of("none") == CleaningConfig()
+    standard, strict = cleaning_of("standard"), cleaning_of("strict")
+    assert standard != CleaningConfig()
+    for field in fields(CleaningConfig):
+        one, other = getattr(standard, field.name), getattr(strict, field.name)
+        if isinstance(one, bool):
+            assert other or not one, f"{field.name} is on in standard and off in strict"
+    assert strict.min_quality > standard.min_quality == 0
+    assert strict.near_duplicates < standard.near_duplicates < 1  # type: ignore[operator]
+    assert strict.max_repetition < standard.max_repetition < 1  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("data", "cleaning"),
+    [
+        (("data=bench",), "none"),
+        (("data=bench_base", "curriculum=base"), "none"),
+        (("data=folder", "data.root=x"), "standard"),
+        (("data=ten_tasks", "data.root=x"), "standard"),
+        (("data=ten_tasks", "data.root=x", "cleaning@data.cleaning=strict"), "strict"),
+    ],
+)
+def test_data_choose_their_cleaning(data: tuple[str, ...], cleaning: str) -> None:
+    assert config_of(*data).data.cleaning == cleaning_of(cleaning)
+
+
+#: version -> cleaning, phases, strategy of mix, replay, tags, made negatives, their share, cues
+VERSIONS: dict[str, tuple[object, ...]] = {
+    "v0_1": ("none", ["mix"], "natural", 0.0, False, 0.0, 0.0, 0.0),
+    "v0_2": ("none", ["mix"], "caps", 0.0, False, 0.0, 0.0, 0.0),
+    "v0_3": ("none", ["mix"], "caps", 0.0, True, 0.1, 0.1, 0.0),
+    "v1_0": ("none", ["mix", "specialize", "hard"], "caps", 0.3, True, 0.1, 0.1, 0.0),
+    "v1_1": ("strict", ["mix", "specialize", "hard"], "caps", 0.3, True, 0.1, 0.1, 0.2),
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_versions_of_the_log(version: str) -> None:
+    config = config_of(f"experiment=ten_tasks/{version}", "data.root=x")
+    cleaning, names, strategy, replay, tags, made, share, cues = VERSIONS[version]
+    phases = config.curriculum.phases
+    assert list(phases) == names
+    assert config.data.cleaning == cleaning_of(str(cleaning))
+    assert phases["mix"].balance.strategy.value == strategy
+    assert {phase.replay for phase in phases.values()} == {replay}
+    assert (config.boundary.tag, config.boundary.constraint) == (tags, tags)
+    negatives = config.data.negatives
+    assert negatives.cross_task + negatives.swapped_instruction == made
+    assert {phase.negatives.share for phase in phases.values()} == {share}
+    assert {phase.prompts.cue_share for phase in phases.values()} == {cues}
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.startswith("phase/")])
@@ -346,6 +414,24 @@ def test_an_override_may_interpolate(tmp_path: Path) -> None:
     config = checked_config(hydra_started(lr, "run_name=seed-${seed}", *benchmark))
     assert config.curriculum.phases["mix"].lr == 1e-4
     assert config.run_name == "seed-0"
+
+
+def test_settings_of_a_discovered_task_need_no_sources(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    for name in ("chat", "code", "qa"):
+        (tmp_path / f"train/{name}.jsonl").write_text("{}\n", encoding="utf-8")
+    settings = ("data.tasks.chat.general=true", "data.tasks.code={tag:'<c>',cues:[' ?']}")
+    data = config_of("data=folder", f"data.root={tmp_path}", *settings).data
+    config = Config(data=data)
+    prepare_root(config)
+    sources = {name: task.sources["main"].train for name, task in data.tasks.items()}
+    assert sources == {name: f"train/{name}.jsonl" for name in ("chat", "code", "qa")}
+    tags = {name: (task.tag, task.general, task.cues) for name, task in data.tasks.items()}
+    assert tags == {
+        "chat": ("", True, []),  # what users type
+        "code": ("<c>", False, [" ?"]),
+        "qa": ("[qa]", False, []),
+    }
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from launch.composing import USER_FAULT_EXIT
 from tests.shared_data import REPOSITORY
-from tests.shared_folder import GOOD, ROWS, WORDS, Folder, run
+from tests.shared_folder import GOOD, ROWS, WORDS, Folder, refused, run
+from trainer.config.schema import Config
+from trainer.preparing import prepare, preview
 
 PREPARE = [sys.executable, str(REPOSITORY / "launch/prepare.py")]
 #: task -> (read, unreadable, rejected, kept)
@@ -148,10 +149,25 @@ def test_preview_marks_the_loss_part(folder: Folder) -> None:
     assert not (folder.root / "run").exists(), "a preview writes no report"
 
 
-def test_a_bad_file_stops_preparing_with_its_line(folder: Folder) -> None:
+@pytest.mark.parametrize("command", [prepare, preview])
+def test_a_bad_file_stops_preparing_with_its_line(
+    folder: Folder, capsys: pytest.CaptureFixture[str], command: Callable[[Config], None]
+) -> None:
     folder.write("qa", [*GOOD, "{"])
-    code, out = run(PREPARE, folder)
-    assert code == USER_FAULT_EXIT
-    assert f"train/qa.jsonl:{ROWS + 1}: malformed JSON" in out
-    assert "Traceback" not in out
-    assert not Path(folder.root / "run/data").exists()
+    (fault,) = refused(folder, capsys, command)
+    assert fault.startswith(f"train/qa.jsonl:{ROWS + 1}: malformed JSON")
+    assert f"1 of {ROWS + 1} rows are unusable and data.max_reject_ratio is 0" in fault
+    assert "Mend the rows" in fault
+
+
+def test_a_task_that_cleaning_empties_stops_preparing(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder.write("qa", [{"instruction": f"w1 w{n}", "output": "N/A"} for n in range(ROWS)])
+    folder.overrides = ["data.cleaning.placeholder=true"]
+    (fault,) = refused(folder, capsys, prepare)
+    assert fault.startswith(
+        f"data.tasks.qa: cleaning leaves out {ROWS} of {ROWS} rows ({ROWS} placeholder); "
+        "data.cleaning.max_drop_ratio is 0.5. Look at "
+    )
+    assert "raise data.cleaning.max_drop_ratio" in fault

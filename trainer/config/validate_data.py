@@ -71,7 +71,9 @@ def _task(key: str, name: str, task: TaskConfig, data: DataConfig) -> Iterator[F
         remedy = f"Rename the task or the group{', or set general=true' * (name == 'general')}."
         faults.append(Fault(key, seen, rule, remedy))
     at_least(f"{key}.max_new_tokens", task.max_new_tokens, 1, faults)
-    if not any(source.train or source.eval for source in task.sources.values()):
+    undiscovered = data.discover and not has_root(data)  # one fault of the root, not of every task
+    has_rows = any(source.train or source.eval for source in task.sources.values())
+    if not has_rows and not undiscovered:
         remedy = f"Set {key}.sources.main.train=FILE."
         faults.append(Fault(f"{key}.sources", "none", "a task has rows from somewhere", remedy))
     for source_name, source in task.sources.items():

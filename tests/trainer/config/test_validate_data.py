@@ -211,6 +211,15 @@ def test_a_missing_root_is_one_fault_and_not_many(config: Config) -> None:
     assert fault.where == "data.root"
 
 
+def test_a_root_in_which_nothing_can_be_discovered_is_one_fault(config: Config) -> None:
+    config.data.discover, config.data.tasks["qa"].sources = True, {}
+    (fault,) = faults_of(config)
+    assert fault.where == "data.tasks.qa.sources", "no file of that name is there"
+    config.data.root = "nosuch"
+    (fault,) = faults_of(config)
+    assert fault.where == "data.root"
+
+
 def test_evaluation_files_do_not_matter_without_evaluation(config: Config) -> None:
     config.data.tasks["qa"].sources["main"].eval = "eval/nosuch.jsonl"
     config.evaluation.before_training = False

@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 TASKS = (
     *("qa", "translation", "summarization", "classification", "extraction"),
@@ -50,7 +52,7 @@ WORDS = [first + second for first in SYLLABLES for second in SYLLABLES]
 def generate(folder: Path, rows: int) -> int:
     """Write ``train/<task>.jsonl``; bytes written. About 150 bytes a row, no two alike."""
     draw = random.Random(0)
-    sentences = [" ".join(draw.choices(WORDS, k=draw.randint(4, 9))) for _ in range(100_000)]
+    sentences = [" ".join(draw.choices(WORDS, k=draw.randint(5, 11))) for _ in range(100_000)]
     total = 0
     for task, share in zip(TASKS, SHARES, strict=True):
         path = folder / "train" / f"{task}.jsonl"
@@ -96,6 +98,12 @@ def step(name: str) -> dict[str, Any]:
     return {"seconds": round(time.perf_counter() - before, 1)} | figures
 
 
+def cpu_seconds() -> float:
+    """Processor seconds of this process and of its finished children: what waiting does not change."""
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in usage)
+
+
 def peak_mb() -> dict[str, float]:
     """Peak resident memory of this process, and of the largest of its children, in MB."""
     return {
@@ -104,24 +112,30 @@ def peak_mb() -> dict[str, float]:
     }
 
 
-def module(arguments: argparse.Namespace) -> Any:
-    """The data module of the run."""
+def composed(arguments: argparse.Namespace) -> Any:
+    """The configuration of the run."""
     from hydra import compose, initialize_config_dir
 
     from launch.composing import addable, prepare_root
     from trainer.config.strict_merge import to_config
-    from trainer.train import make_data
 
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
         config = to_config(compose("train", addable(overrides(arguments))))
     prepare_root(config)
-    return make_data(config, None)
+    return config
+
+
+def module(arguments: argparse.Namespace) -> Any:
+    """The data module of the run."""
+    from trainer.train import make_data
+
+    return make_data(composed(arguments), None)
 
 
 def prepare(arguments: argparse.Namespace) -> dict[str, Any]:
     """Read, clean, tokenise and plan."""
     data = module(arguments)
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), cpu_seconds()
     marks: dict[str, float] = {}
 
     def progress(stage: str, done: int, total: int) -> None:
@@ -138,15 +152,15 @@ def prepare(arguments: argparse.Namespace) -> dict[str, Any]:
         "tokens": tokens,
         "stage_ends_s": marks,
         "prepare_s": round(seconds, 1),
+        "cpu_s": round(cpu_seconds() - cpu, 1),
         "tokens_per_s_per_core": round(tokens / seconds / cores),
+        "tokens_per_cpu_s": round(tokens / (cpu_seconds() - cpu)),
         **peak_mb(),
     }
 
 
 def plan(arguments: argparse.Namespace) -> dict[str, Any]:
     """Make the plan afresh, then map it as a rank does and take the first batch."""
-    import numpy as np
-
     data = module(arguments)
     data.prepare()  # cached: nothing but the plan is looked at
     base = peak_mb()["peak_mb"]
@@ -176,15 +190,19 @@ def baseline(arguments: argparse.Namespace) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
     datasets.disable_progress_bars()
     cores = len(os.sched_getaffinity(0))
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), cpu_seconds()
     rows = datasets.load_dataset(
         "json",
         data_files=[f"{arguments.folder}/data/train/{task}.jsonl" for task in TASKS],
         split="train",
         cache_dir=f"{arguments.folder}/datasets",
     )
-    rows = rows.select(range(min(arguments.baseline_rows, len(rows))))
-    read = time.perf_counter() - begin
+    everything = len(rows)
+    # spread over all tasks, as those of the other side are
+    rows = rows.select(range(0, everything, max(1, everything // arguments.baseline_rows)))
+    # reading is charged in proportion to the rows that are mapped
+    read, cpu_read = time.perf_counter() - begin, (cpu_seconds() - cpu) * len(rows) / everything
+    cpu = cpu_seconds()
 
     def tokenise(batch: dict[str, list[str]]) -> dict[str, Any]:
         conversations = [
@@ -210,20 +228,71 @@ def baseline(arguments: argparse.Namespace) -> dict[str, Any]:
 
     begin = time.perf_counter()
     made = rows.map(tokenise, batched=True, num_proc=cores, remove_columns=rows.column_names)
-    seconds = time.perf_counter() - begin
+    seconds, mapped = time.perf_counter() - begin, cpu_seconds() - cpu
     tokens = sum(len(ids) for ids in made.with_format("numpy")["input_ids"])
-    # reading is charged in proportion to the rows that were mapped
     return {
         "rows": len(rows),
         "tokens": tokens,
         "read_all_s": round(read, 1),
         "map_s": round(seconds, 1),
+        "cpu_s": round(mapped + cpu_read, 1),
         "tokens_per_s_per_core": round(tokens / seconds / cores),
+        "tokens_per_cpu_s": round(tokens / (mapped + cpu_read)),
         **peak_mb(),
     }
 
 
-STEPS = {"prepare": prepare, "plan": plan, "baseline": baseline}
+def loader(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train a tiny model on steps from the whole length of the plan; how long it waits for batches."""
+    import torch
+
+    from data_modules.prefetch import prefetched
+    from trainer.loss import MultiTaskLM
+    from trainer.model import load_model
+
+    torch.set_num_threads(1)
+    config = composed(arguments)
+    data = module(arguments)
+    data.load()
+    plan = data.plans["mix"]
+    model = MultiTaskLM(load_model(config.model, data.tokenizer, None, 0), len(data.tasks))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    count = min(60, plan.steps)
+
+    def batches_of(number: int) -> Any:
+        step = number * plan.steps // count
+        weights = np.ones(len(plan.step_rows(step)))
+        return data.step_batches("mix", step, weights, 0, 1, config.micro_batch_size)
+
+    waited, begin = 0.0, time.perf_counter()
+    for number, (batches, seconds) in enumerate(prefetched(batches_of, count)):
+        if number:  # nothing can be made ahead of the first
+            waited += seconds
+        for batch in batches:
+            loss, _ = model(
+                batch.input_ids,
+                batch.labels,
+                batch.position_ids,
+                batch.loss_weights,
+                batch.task_ids,
+                batch.cu_seqlens,
+            )
+            loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    seconds = time.perf_counter() - begin
+    parameters = sum(one.numel() for one in model.parameters())
+    return {
+        "model_parameters": parameters,
+        "steps": count,
+        "rows_a_step": config.global_batch_size,
+        "step_ms": round(1000 * seconds / count, 1),
+        "wait_share": round(waited / seconds, 5),
+        **peak_mb(),
+    }
+
+
+STEPS = {"prepare": prepare, "plan": plan, "loader": loader, "baseline": baseline}
 
 
 def main() -> None:
@@ -234,6 +303,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", required=True)
     parser.add_argument("--cleaning", default="none")
     parser.add_argument("--baseline-rows", type=int, default=1_000_000)
+    parser.add_argument("--only", choices=STEPS, nargs="+", default=list(STEPS))
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.step:
@@ -243,7 +313,7 @@ def main() -> None:
     figures: dict[str, Any] = {}
     if not data.is_dir():
         figures["bytes"] = generate(data, arguments.rows)
-    for name in STEPS:
+    for name in arguments.only:
         figures[name] = step(name)
         print(json.dumps({name: figures[name]}), flush=True)
     print(json.dumps(figures, indent=2))

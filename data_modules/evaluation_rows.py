@@ -13,6 +13,7 @@ from data_modules.mixture import PromptConfig
 from data_modules.prepare.evaluation_records import read_eval_records
 from data_modules.prepare.tokeniser import Tokeniser, Wording
 from data_modules.records import Reject
+from data_modules.unification import unified
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,15 @@ def read_eval_rows(
     """Tokenised evaluation rows.
 
     The first ``limit`` that fit of each task (None takes all); a row longer than ``max_seq_len`` is
-    refused. Prompts carry the boundary texts, and neither cues nor paraphrases.
+    refused. Prompts carry the boundary texts, and neither cues nor paraphrases. Where training answers
+    are unified, gold answers are in the same format.
     """
     records, rejects = read_eval_records(data)
     tokeniser = Tokeniser(data, Wording("", boundary, PromptConfig(), 0), chat)
     result: dict[str, list[EvalRow]] = {}
     for task, of_task in records.items():
+        if data.cleaning.unify:
+            of_task = [unified(record, data.tasks[task]) for record in of_task]
         words = [tokeniser.worded(record) for record in of_task]
         rows: list[EvalRow] = []
         for record, one, (ids, mask) in zip(

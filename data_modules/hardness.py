@@ -12,6 +12,7 @@ from data_modules.faults import DataFault, Fault
 from data_modules.mixture import OrderBy
 from data_modules.samples import SampleStore
 
+_CHUNK = 1 << 20  # rows looked up at once: bounds memory
 _REMEDY = "Make it again: python launch/score.py with the settings of this run."
 
 
@@ -31,7 +32,7 @@ def hardness_of(
         return lambda rows: -np.asarray(store.quality)[rows]
     assert row_losses is not None, "order_by: loss is validated to come with data.row_losses"
     losses = RowLosses(row_losses)
-    return lambda rows: losses.of(np.asarray(store.row_keys)[rows])
+    return lambda rows: losses.of(np.asarray(store.row_keys), rows)
 
 
 class RowLosses:
@@ -49,33 +50,34 @@ class RowLosses:
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             seen = f"{path} cannot be read ({error!r})"
             raise DataFault(self._fault(seen)) from error
-        if self._keys.dtype != np.uint64 or self._keys.shape != self._losses.shape:
-            seen = f"{path} holds {self._keys.dtype} keys {self._keys.shape}"
+        shape = self._keys.shape
+        if self._keys.dtype != np.uint64 or self._losses.shape != shape or not len(self._keys):
+            seen = f"{path} holds {self._keys.dtype} keys {shape}"
             seen += f" and losses {self._losses.shape}"
             raise DataFault(self._fault(seen))
 
-    def of(self, row_keys: np.ndarray) -> np.ndarray:
-        """float [R]: the losses of rows.
+    def of(self, keys: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """float32 [R]: the losses of ``rows``, whose keys are ``keys[rows]``.
 
         Raises:
             DataFault: some rows have none; says how many.
         """
-        if not len(self._keys):
-            raise DataFault(self._missing(len(row_keys), len(row_keys)))
-        # Keys are hashes: looked up as drawn, every one would miss the processor's caches.
-        order = np.argsort(row_keys)
-        places = np.searchsorted(self._keys, row_keys[order])
-        np.minimum(places, len(self._keys) - 1, out=places)
-        found = self._losses[places]
-        unknown = (self._keys[places] != row_keys[order]) | ~np.isfinite(found)
-        if unknown.any():
-            raise DataFault(self._missing(int(unknown.sum()), len(row_keys)))
-        losses = np.empty_like(found)
-        losses[order] = found
+        losses = np.empty(len(rows), np.float32)
+        missing = 0
+        for start in range(0, len(rows), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            wanted = keys[rows[part]]
+            # Keys are hashes: looked up as drawn, every one would miss the processor's caches.
+            order = np.argsort(wanted)
+            places = np.searchsorted(self._keys, wanted[order])
+            places = np.minimum(places, len(self._keys) - 1)
+            found = self._losses[places]
+            missing += int(((self._keys[places] != wanted[order]) | ~np.isfinite(found)).sum())
+            losses[part][order] = found
+        if missing:
+            seen = f"{self._path} has no loss of {missing:,} of {len(rows):,} drawn rows"
+            raise DataFault(self._fault(seen))
         return losses
-
-    def _missing(self, missing: int, rows: int) -> Fault:
-        return self._fault(f"{self._path} has no loss of {missing:,} of {rows:,} drawn rows")
 
     @staticmethod
     def _fault(seen: str) -> Fault:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 ROLES = ("system", "user", "assistant")
@@ -73,12 +72,3 @@ class Reject:
     reason: str
     row: str
     row_id: str = ""
-
-
-def reject_words(counts: Mapping[str, Mapping[str, int]]) -> str:
-    """Counts by task and rule in words: ``qa 3 (2 overlong, 1 empty_answer), ...``"""
-    return ", ".join(
-        f"{task} {sum(rules.values())} "
-        f"({', '.join(f'{count} {rule}' for rule, count in sorted(rules.items()))})"
-        for task, rules in sorted(counts.items())
-    )

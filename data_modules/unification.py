@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from data_modules.cleaning.behaviours import LIST_MARKER
 from data_modules.cleaning.code_signs import code_language
 from data_modules.config import TaskConfig, Unification
+from data_modules.records import Message, Record
 
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})([^`]*)$")
 #: Passes after which rules that still disagree are taken as they stand; two are the rule.
@@ -21,6 +23,17 @@ _MOST_PASSES = 8
 def unify(text: str, task: TaskConfig) -> str:
     """A text in the task's format; ``unify(unify(text)) == unify(text)``."""
     return _fixpoint(text, task, [rule for rule in _RULES if rule in task.unify])
+
+
+def unified(record: Record, task: TaskConfig) -> Record:
+    """A record whose right answers are in the task's format; a wrong one stays as it is."""
+    if not task.unify or record.negative:
+        return record
+    messages = tuple(
+        Message(one.role, unify(one.content, task)) if one.role == "assistant" else one
+        for one in record.messages
+    )
+    return record if messages == record.messages else replace(record, messages=messages)
 
 
 def violations(text: str, task: TaskConfig) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
@@ -23,12 +24,31 @@ from trainer.config.strict_merge import to_config
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 USER_FAULT_EXIT = 2
-CONFIG_PATH = "../conf"
 CONFIG_NAME = "train"
 # a plain key that is not Hydra's own: a value, or a config group if there is a folder of its name
 _PLAIN_OVERRIDE = re.compile(r"(?!hydra\.)(\w+(?:\.[\w-]+)*)=")
-_CONFIG_FOLDER = Path(__file__).resolve().parent / CONFIG_PATH
+_CONFIG_FOLDER = REPOSITORY / "conf"
 _SELECT = "curriculum.select"
+
+
+def start(command: Callable[[Config], object]) -> None:
+    """Run a command on the configuration that the command line composes; leave its process group.
+
+    Under ``--multirun`` it runs once for every combination of values.
+    """
+    clean_arguments()
+
+    @hydra.main(version_base="1.3", config_path=str(_CONFIG_FOLDER), config_name=CONFIG_NAME)
+    def main(composed: DictConfig) -> None:
+        report_faults(lambda: command(checked_config(composed)))
+
+    try:
+        main()
+    finally:
+        if "torch" in sys.modules:  # else there is no process group, and importing it takes seconds
+            from trainer.distributed import shutdown
+
+            shutdown()
 
 
 def addable(overrides: list[str]) -> list[str]:
@@ -71,17 +91,17 @@ def checked_config(composed: DictConfig) -> Config:
     Raises:
         ConfigFault: faults of the configuration.
     """
-    hydra = HydraConfig.get()
+    settings = HydraConfig.get()
     # as written: interpolations in them are resolved, and their faults named, with the rest
-    written = OmegaConf.to_container(cast(ListConfig, hydra.overrides.task), resolve=False)
+    written = OmegaConf.to_container(cast(ListConfig, settings.overrides.task), resolve=False)
     overrides = [str(override) for override in cast(list[str], written)]
     _refuse_select_overrides(overrides)
     config = to_config(composed)
-    if hydra.mode is RunMode.MULTIRUN and not any(
+    if settings.mode is RunMode.MULTIRUN and not any(
         override.lstrip("+").startswith("output_dir=") for override in overrides
     ):
         # The runs of a sweep share a run name; in one directory each would clear the one before.
-        config.output_dir = str(Path(hydra.sweep.dir) / hydra.sweep.subdir)
+        config.output_dir = str(Path(settings.sweep.dir) / settings.sweep.subdir)
     prepare_root(config)
     return config
 
@@ -133,7 +153,7 @@ def _refuse_select_overrides(overrides: list[str]) -> None:
         raise ConfigFault(faults)
 
 
-def report_faults(command: Callable[[], None]) -> None:
+def report_faults(command: Callable[[], object]) -> None:
     """Run a command; print a user's faults once per host and exit with code 2.
 
     Once per host and not once in all: a file that only one host misses is that host's fault alone.

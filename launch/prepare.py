@@ -8,36 +8,27 @@ from __future__ import annotations
 
 import sys
 
-import hydra
-from omegaconf import DictConfig
-
-from launch.composing import (
-    CONFIG_NAME,
-    CONFIG_PATH,
-    checked_config,
-    clean_arguments,
-    report_faults,
-)
-
-_PREVIEW = "preview"
-_preview = False
+from launch.composing import start
+from trainer.config.schema import Config
 
 
-@hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name=CONFIG_NAME)
-def main(composed: DictConfig) -> None:
-    """Compose, check, prepare, report."""
+def command(config: Config) -> None:
+    """Prepare and report."""
+    from trainer.preparing import prepare
 
-    def command() -> None:
-        from trainer.preparing import prepare, preview
+    prepare(config)
 
-        (preview if _preview else prepare)(checked_config(composed))
 
-    report_faults(command)
+def preview(config: Config) -> None:
+    """Prepare, and print samples."""
+    from trainer.preparing import preview
+
+    preview(config)
 
 
 if __name__ == "__main__":
-    if _PREVIEW in sys.argv[1:]:
-        sys.argv.remove(_PREVIEW)
-        _preview = True
-    clean_arguments()
-    main()
+    if "preview" in sys.argv[1:]:
+        sys.argv.remove("preview")
+        start(preview)
+    else:
+        start(command)

@@ -9,35 +9,16 @@ Also starts under ``torchrun`` and plain ``python`` (one process).
 
 from __future__ import annotations
 
-import hydra
-from omegaconf import DictConfig
-
-from launch.composing import (
-    CONFIG_NAME,
-    CONFIG_PATH,
-    checked_config,
-    clean_arguments,
-    report_faults,
-)
+from launch.composing import start
+from trainer.config.schema import Config
 
 
-@hydra.main(version_base="1.3", config_path=CONFIG_PATH, config_name=CONFIG_NAME)
-def main(composed: DictConfig) -> None:
-    """Compose, check, train."""
+def command(config: Config) -> None:
+    """Train."""
+    from trainer.train import train
 
-    def command() -> None:
-        from trainer.train import train
-
-        train(checked_config(composed))
-
-    report_faults(command)
+    train(config)
 
 
 if __name__ == "__main__":
-    clean_arguments()
-    try:
-        main()
-    finally:
-        from trainer.distributed import shutdown
-
-        shutdown()
+    start(command)

@@ -10,6 +10,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     TokenizersBackend,
 )
@@ -67,17 +68,10 @@ def check_vocabulary(config: ModelConfig, tokenizer: Any, init_from: str | None)
     """Compare tokenizer and model from the model's ``config.json`` alone, before data is read.
 
     Raises:
-        ConfigFault: the tokenizer has more tokens than the model has embeddings.
+        ConfigFault: the tokenizer has more tokens than the model has embeddings, or transformers
+            does not know the model.
     """
-    path = init_from or (config.path if config.init is Init.pretrained else None)
-    if path is None:
-        rows = config.architecture.get("vocab_size", len(tokenizer))
-    else:
-        try:
-            loaded = AutoConfig.from_pretrained(path, trust_remote_code=config.trust_remote_code)
-        except (OSError, ValueError) as error:
-            raise _not_loadable("init_from" if init_from else "model.path", path, error) from error
-        rows = loaded.get_text_config().vocab_size
+    rows = _described(config, tokenizer, init_from).get_text_config().vocab_size
     if len(tokenizer) > rows:
         raise ConfigFault(
             Fault(
@@ -87,6 +81,28 @@ def check_vocabulary(config: ModelConfig, tokenizer: Any, init_from: str | None)
                 "Use the tokenizer that belongs to the model.",
             )
         )
+
+
+def max_positions(config: ModelConfig, tokenizer: Any, init_from: str | None) -> int | None:
+    """Tokens that the model was made for, by its ``config.json`` alone; None if that does not say.
+
+    Raises:
+        ConfigFault: as :func:`check_vocabulary`.
+    """
+    described = _described(config, tokenizer, init_from).get_text_config()
+    positions: int | None = getattr(described, "max_position_embeddings", None)
+    return positions
+
+
+def _described(config: ModelConfig, tokenizer: Any, init_from: str | None) -> PretrainedConfig:
+    """The model's configuration, without its weights."""
+    path = init_from or (config.path if config.init is Init.pretrained else None)
+    if path is None:
+        return _architecture(config, tokenizer)
+    try:
+        return AutoConfig.from_pretrained(path, trust_remote_code=config.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise _not_loadable("init_from" if init_from else "model.path", path, error) from error
 
 
 def load_model(config: ModelConfig, tokenizer: Any, init_from: str | None, seed: int) -> Any:
@@ -120,17 +136,21 @@ def load_model(config: ModelConfig, tokenizer: Any, init_from: str | None, seed:
     return model
 
 
-def _random(config: ModelConfig, tokenizer: Any, seed: int) -> PreTrainedModel:
+def _architecture(config: ModelConfig, tokenizer: Any) -> PretrainedConfig:
     fields = {"vocab_size": len(tokenizer), **config.architecture}
     model_type = fields.pop("model_type")
     for token in ("bos_token_id", "eos_token_id", "pad_token_id"):
         fields.setdefault(token, getattr(tokenizer, token))
     try:
-        architecture = AutoConfig.for_model(model_type, **fields)
+        return AutoConfig.for_model(model_type, **fields)
     except (ValueError, TypeError) as error:
         raise ConfigFault(
             Fault("model.architecture", str(error).splitlines()[0], "transformers must know it")
         ) from error
+
+
+def _random(config: ModelConfig, tokenizer: Any, seed: int) -> PreTrainedModel:
+    architecture = _architecture(config, tokenizer)
     torch.manual_seed(seed)
     return AutoModelForCausalLM.from_config(
         architecture, dtype=torch.float32, attn_implementation=attention.NAME

@@ -47,6 +47,7 @@ def _phase_json(data: PhaseDataModule, phase: Phase, config: Config, world: int)
         "lr_end": phase.config.lr * lr_factor(schedule, phase.steps - 1, phase.steps),
         "packing_efficiency": packing_efficiency(data, phase, config, world),
         "fingerprint": plan.fingerprint(),
+        "wording": data.token_stats(phase.name).wording.as_json(),
         "rejects": data.rejects(phase.name),
         "rejects_file": str(data.rejects_file(phase.name)),
         "sources_without_rows": sources_without_rows(plan, config.data),
@@ -112,8 +113,26 @@ def _positions(lengths: np.ndarray, packing: bool) -> int:
 def print_plan(console: Console, plan: Any, phases: list[Phase], config: Config) -> None:
     """Print what every phase draws of every task, asked and real; and the derived line."""
     for phase in phases:
-        console.print(_phase_table(phase, plan["phases"][phase.name], config))
+        entry = plan["phases"][phase.name]
+        console.print(_phase_table(phase, entry, config))
+        if words := wording_words(entry["wording"]):
+            console.print(f"{phase.name}: {words}", soft_wrap=True)
     console.print(derived_line(plan, phases, config))
+
+
+def wording_words(wording: Mapping[str, Mapping[str, Any]]) -> str:
+    """How the rows that a phase can draw are worded; nothing to say where only tags are added."""
+
+    def total(kind: str) -> int:
+        return sum(one[kind] for one in wording.values())
+
+    cued = sum(sum(one["cues"].values()) for one in wording.values())
+    if not cued and not total("paraphrased"):
+        return ""
+    return (
+        f"of {total('rows'):,} rows {total('tagged'):,} carry tag or constraint, {cued:,} another "
+        f"task's cue, {total('paraphrased'):,} a rephrased instruction"
+    )
 
 
 def _phase_table(phase: Phase, entry: Any, config: Config) -> Table:

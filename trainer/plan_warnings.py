@@ -12,8 +12,14 @@ from trainer.config.schema import Config
 from trainer.curriculum import Phase
 
 
-def warnings_of(plan: Any, phases: list[Phase], config: Config) -> list[str]:
-    """One line for everything that is odd about a plan as ``plan_view.plan_json`` has it."""
+def warnings_of(
+    plan: Any, phases: list[Phase], config: Config, positions: int | None = None
+) -> list[str]:
+    """One line for everything that is odd about a plan as ``plan_view.plan_json`` has it.
+
+    Args:
+        positions: tokens that the model was made for, as far as is known.
+    """
     # One line for what several phases leave out alike.
     left_out: dict[str, str] = {}
     for entry in plan["phases"].values():
@@ -32,6 +38,12 @@ def warnings_of(plan: Any, phases: list[Phase], config: Config) -> list[str]:
         found.append(
             f"no row is left of {', '.join(lost)}: either the file is empty, its selection "
             "matches nothing, or every row was refused. See the rejects file, or take the source out."
+        )
+    if positions is not None and config.data.max_seq_len > positions:
+        found.append(
+            f"data.max_seq_len is {config.data.max_seq_len}, but the model's "
+            f"max_position_embeddings is {positions}: it was made for no longer samples. Set "
+            f"data.max_seq_len={positions}, or choose a model with a longer context."
         )
     for phase in phases:
         entry = plan["phases"][phase.name]

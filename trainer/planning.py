@@ -9,6 +9,7 @@ from trainer.config.validate import validate
 from trainer.console import make_console, quieten_libraries
 from trainer.curriculum import place, selected
 from trainer.distributed import ranks_from_environment
+from trainer.model import max_positions
 from trainer.plan_view import plan_json, print_plan
 from trainer.plan_warnings import warnings_of
 from trainer.run_directory import RunDirectory
@@ -35,5 +36,6 @@ def show_plan(config: Config) -> None:
     console = make_console()
     print_plan(console, plan, phases, config)
     console.print(start.words)
-    for warning in warnings_of(plan, phases, config):
+    positions = max_positions(config.model, data.tokenizer, start.init_from)
+    for warning in warnings_of(plan, phases, config, positions):
         console.print(f"warning: {warning}")

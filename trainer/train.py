@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from data_modules.collate import Batch
@@ -33,7 +35,7 @@ from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.results import Evaluation
 from trainer.export import export
 from trainer.metrics import Metrics, open_metrics
-from trainer.model import adapt, check_vocabulary, load_model, load_tokenizer
+from trainer.model import adapt, check_vocabulary, load_model, load_tokenizer, max_positions
 from trainer.model_card import model_card
 from trainer.negatives_watch import NegativesWatch
 from trainer.objective import row_weights
@@ -99,11 +101,12 @@ class _StepData:
 
     Attributes:
         tokens: input tokens.
-        answer_tokens: task -> supervised tokens of right answers.
+        rows, answer_tokens: task -> rows with right answers, and their supervised tokens.
     """
 
     batches: list[Batch]
     tokens: int
+    rows: dict[str, int]
     answer_tokens: dict[str, int]
 
 
@@ -166,7 +169,8 @@ class Run:
             LOGGER.warning(
                 "%s held an earlier run, which this one replaces; run_name=... keeps both", run.root
             )
-        for warning in warnings_of(self.plan, self.phases, config):
+        positions = max_positions(config.model, self.data.tokenizer, self.start.init_from)
+        for warning in warnings_of(self.plan, self.phases, config, positions):
             LOGGER.warning(warning)
         return open_metrics(config.logging, config.run_name, run.metrics, to_plain(config), main)
 
@@ -203,12 +207,15 @@ class Run:
         )
         tasks = list(self.data.plans[phase.name].use())
         watch = NegativesWatch()
+        trained_rows, trained_tokens = Counter[str](), Counter[str]()
         pending: _Pending | None = None
         clock = time.perf_counter()
         steps = prefetched(lambda index: self._step_data(phase, tasks, index), phase.steps)
         for index, (step, waited) in enumerate(steps):
             global_step = phase.first_step + index
             sums = self.engine.train_step(step.batches, lr_at(self.phases, global_step))
+            trained_rows.update(step.rows)
+            trained_tokens.update(step.answer_tokens)
             # Figures are read one step late, so that the host never waits for the device.
             if pending is not None:
                 self._record(pending, progress, watch)
@@ -217,6 +224,7 @@ class Run:
             clock = now
         assert pending is not None, "a phase has at least one step"
         self._record(pending, progress, watch)
+        self._record_mixture(phase, trained_rows, trained_tokens)
         progress.close()
 
     def _step_data(self, phase: Phase, phase_tasks: list[str], index: int) -> _StepData:
@@ -243,11 +251,26 @@ class Run:
             self.ranks.world_size,
             self.config.micro_batch_size,
         )
-        counts = {
-            self.data.tasks[task]: int(answers[(task_ids == task) & (signs > 0)].sum())
-            for task in sorted(set(task_ids[signs > 0].tolist()))
-        }
-        return _StepData(batches, int(plan.store.lengths_of(rows).sum()), counts)
+        right = signs > 0
+        count = len(self.data.tasks)
+        row_counts = np.bincount(task_ids[right], minlength=count)
+        token_counts = np.bincount(task_ids[right], answers[right], count)
+        present = [(task, name) for task, name in enumerate(self.data.tasks) if row_counts[task]]
+        return _StepData(
+            batches,
+            tokens=int(plan.store.lengths_of(rows).sum()),
+            rows={name: int(row_counts[task]) for task, name in present},
+            answer_tokens={name: int(token_counts[task]) for task, name in present},
+        )
+
+    def _record_mixture(self, phase: Phase, rows: Counter[str], tokens: Counter[str]) -> None:
+        """What the phase was trained on beside what its mixture asked for, as shares."""
+        values: dict[str, Any] = {"phase": phase.name}
+        for task, asked in self.data.plans[phase.name].asked.items():
+            values[f"mixture/asked_row_share/{task}"] = asked
+            values[f"mixture/row_share/{task}"] = rows[task] / rows.total()
+            values[f"mixture/token_share/{task}"] = tokens[task] / tokens.total()
+        self.metrics.write(phase.last_step, values)
 
     def _record(self, step: _Pending, progress: PhaseProgress, watch: NegativesWatch) -> None:
         figures = step.sums.read()

@@ -5,19 +5,17 @@ all rows with each other and with the evaluation rows, in one process, on arrays
 """
 
 from data_modules.cleaning.behaviours import behaviours_of
-from data_modules.cleaning.duplicates import (
-    Finding,
-    Findings,
-    compared_texts,
-    find_duplicates,
-    load_signatures,
-    save_signatures,
-    signatures,
-)
+from data_modules.cleaning.duplicates import Finding, Findings, find_duplicates
 from data_modules.cleaning.forced import Forced
 from data_modules.cleaning.language import language_of
 from data_modules.cleaning.quality import quality_of
 from data_modules.cleaning.rules import Rule, row_rules
+from data_modules.cleaning.sketches import (
+    compared_texts,
+    load_signatures,
+    save_signatures,
+    signatures,
+)
 
 __all__ = [
     "Finding",

@@ -107,7 +107,9 @@ def code_language(text: str, usual: str) -> str:
         if opening.match(text):
             return language
     lines = [line for line in text.split("\n") if line.strip()]
-    if not lines or not (_CODE_LINE.match(lines[0]) or _STATEMENT_END.search(lines[0])):
+    if not lines or not lines[0].lstrip()[0].isascii():
+        return ""
+    if not (_CODE_LINE.match(lines[0]) or _STATEMENT_END.search(lines[0])):
         return ""
     ends = sum(_LINE_END.search(line) is not None for line in lines)
     if 2 * ends >= len(lines) and ("(" in text or "{" in text):

@@ -1,33 +1,23 @@
 """Rows that repeat an earlier row, and training rows that are also evaluation rows.
 
-Workers make :func:`signatures` of their part; :func:`find_duplicates` then compares all parts in one
-process. Equal rows have equal 64-bit keys. Similar rows are found by MinHash and locality-sensitive
-hashing, and then verified on their texts: *prompt and answer* must each be similar. Rows that share a
-long passage and ask different things about it are not duplicates.
+Workers make the signatures of their part (``data_modules.cleaning.sketches``);
+:func:`find_duplicates` then compares all parts in one process. Equal rows have equal 64-bit keys. Similar
+rows are found by MinHash and locality-sensitive hashing, and then verified on their texts: *prompt and
+answer* must each be similar. Rows that share a long passage and ask different things about it are not
+duplicates.
 """
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from data_modules.cleaning.shingles import (
-    NUM_PERM,
-    jaccard,
-    minhashes,
-    normalised,
-    shingle_set,
-)
+from data_modules.cleaning.shingles import NUM_PERM, jaccard
+from data_modules.cleaning.sketches import Part, Rows, Texts, mix, set_apart
 from data_modules.config import CleaningConfig
-from data_modules.records import Record
-from data_modules.samples import key_of
 
 EXACT, NEAR, CONTAMINATION = "exact_duplicate", "near_duplicate", "contamination"
 _RULES = (EXACT, NEAR, CONTAMINATION)
@@ -40,9 +30,6 @@ MOST_COMPARED = 128
 #: Of these, the rows whose texts are looked at: the likest ones by their MinHash values.
 MOST_VERIFIED = 4
 _BLOCK = 1 << 16
-
-Part = Mapping[str, np.ndarray]
-Texts = Callable[[int], tuple[str, str]]
 
 
 class Finding(NamedTuple):
@@ -95,85 +82,6 @@ def _reason(rule: str, alike: float) -> str:
     return f"{alike:.0%} of the prompt is that of an evaluation row"
 
 
-def compared_texts(record: Record) -> tuple[str, str]:
-    """Prompt and answer of a record as duplicates are judged by; what ``texts_of`` is to return.
-
-    A wrong answer beside the right one counts as part of the answer; a system turn is no part of what
-    is asked.
-    """
-    turns = [message for message in record.messages[:-1] if message.role != "system"]
-    prompt = "\n".join(message.content for message in turns)
-    if record.rejected is not None:
-        return prompt, f"{record.answer}\n{record.rejected}"
-    return prompt, record.answer
-
-
-def signatures(records: Sequence[Record], near: bool) -> dict[str, np.ndarray]:
-    """What :func:`find_duplicates` has to know of one part's n rows.
-
-    Args:
-        near: also make MinHash signatures, for near duplicates.
-
-    Returns:
-        ``content_keys`` and ``prompt_keys`` uint64 [n], ``negative`` bool [n], and with ``near``
-        ``prompt_hashes`` and ``answer_hashes`` uint32 [NUM_PERM, n].
-    """
-    texts = [tuple(map(normalised, compared_texts(record))) for record in records]
-    content = [
-        key_of(prompt, answer, *_kind(record))
-        for (prompt, answer), record in zip(texts, records, strict=True)
-    ]
-    arrays = {
-        "content_keys": np.array(content, np.uint64),
-        "prompt_keys": np.array([key_of(prompt) for prompt, _ in texts], np.uint64),
-        "negative": np.array([record.negative for record in records], bool),
-    }
-    if near:
-        # rows of one band lie together: a band is read without the others
-        arrays["prompt_hashes"] = np.ascontiguousarray(minhashes([p for p, _ in texts]).T)
-        arrays["answer_hashes"] = np.ascontiguousarray(minhashes([a for _, a in texts]).T)
-    return arrays
-
-
-def _kind(record: Record) -> tuple[str, ...]:
-    """Further texts that tell equal rows apart: sign, system turns, whether there is a wrong answer."""
-    system = [message.content for message in record.messages if message.role == "system"]
-    return ("-" if record.negative else "+", "" if record.rejected is None else "r", *system)
-
-
-def save_signatures(folder: Path, arrays: Part) -> None:
-    """Write one part's arrays as ``.npy`` files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array)
-
-
-class _Saved(Mapping[str, np.ndarray]):
-    """Arrays that are mapped into memory only while they are used."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        path = self.folder / f"{name}.npy"
-        if not path.exists():
-            raise KeyError(name)
-        # an empty array cannot be mapped
-        array = np.load(path) if path.stat().st_size <= 256 else np.load(path, mmap_mode="r")
-        return array
-
-    def __iter__(self) -> Iterator[str]:
-        return (path.stem for path in sorted(self.folder.glob("*.npy")))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
-def load_signatures(folder: Path) -> Part:
-    """One saved part; its arrays are mapped into memory anew at every access and dropped after it."""
-    return _Saved(folder)
-
-
 def find_duplicates(
     task_ids: np.ndarray,
     parts: Sequence[Part],
@@ -189,10 +97,11 @@ def find_duplicates(
             ``cleaning.across_tasks``.
         parts: signatures of the rows, in their order, N rows in all; with hashes where
             ``cleaning.near_duplicates`` is set.
-        texts_of: :func:`compared_texts` of the row with an index; asked for candidates only.
+        texts_of: row -> its :func:`~data_modules.cleaning.sketches.compared_texts`; asked for
+            candidates only.
         eval_parts, eval_texts_of: the same for evaluation rows of all tasks; needed for contamination.
     """
-    rows = _Rows(parts, texts_of)
+    rows = Rows(parts, texts_of)
     assert len(task_ids) == rows.count, "one task per row"
     out = np.zeros(rows.count, bool)
     found: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
@@ -203,7 +112,7 @@ def find_duplicates(
 
     threshold = cleaning.near_duplicates
     if cleaning.contamination and eval_parts and rows.count:
-        evaluation = _Rows(eval_parts, eval_texts_of or _no_texts)
+        evaluation = Rows(eval_parts, eval_texts_of or _no_texts)
         where, others = _equal_prompts(rows, evaluation)
         add(CONTAMINATION, where, others, np.ones(len(where), np.float32))
         if threshold is not None:
@@ -231,86 +140,6 @@ def _no_texts(row: int) -> tuple[str, str]:
     raise AssertionError(f"no way to the texts of evaluation row {row}")
 
 
-class _Rows:
-    """All parts as one table."""
-
-    def __init__(self, parts: Sequence[Part], texts_of: Texts) -> None:
-        self.parts = parts
-        lengths = [len(part["content_keys"]) for part in parts]
-        self.offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        self.count = int(self.offsets[-1])
-        self.texts_of = texts_of
-        # the rows of a bucket are compared with each other, so some texts are asked for again soon
-        self.shingles_of = lru_cache(maxsize=4096)(self._shingles_of)
-
-    def _spans(self) -> Iterator[tuple[Part, int, int]]:
-        for part, (start, end) in zip(self.parts, pairwise(self.offsets.tolist()), strict=True):
-            yield part, start, end
-
-    def column(self, name: str) -> np.ndarray:
-        """One value per row, as an array of its own."""
-        values = np.empty(self.count, self.parts[0][name].dtype)
-        for part, start, end in self._spans():
-            array = part[name]
-            values[start:end] = array
-            _forget(array)
-        return values
-
-    def band(self, names: Sequence[str], span: slice, groups: np.ndarray | None) -> np.ndarray:
-        """uint64 [N]: hashes of some MinHash values of every row, its sign and its group."""
-        keys = np.zeros(self.count, np.uint64) if groups is None else groups.astype(np.uint64)
-        for part, start, end in self._spans():
-            view = keys[start:end]
-            for name in names:
-                array = part[name]
-                for values in array[span]:
-                    _mix(view, values)
-                _forget(array)
-        return keys
-
-    def hashes(self, rows: np.ndarray) -> np.ndarray:
-        """uint32 [rows, 2 NUM_PERM]: MinHash values of prompt and answer; ``rows`` ascend."""
-        values = np.empty((len(rows), 2 * NUM_PERM), np.uint32)
-        bounds = np.searchsorted(rows, self.offsets)
-        for number, (start, end) in enumerate(pairwise(bounds.tolist())):
-            if start == end:
-                continue
-            local = rows[start:end] - self.offsets[number]
-            for half, name in enumerate(("prompt_hashes", "answer_hashes")):
-                array = self.parts[number][name]
-                values[start:end, half * NUM_PERM : (half + 1) * NUM_PERM] = array[:, local].T
-                _forget(array)
-        return values
-
-    def _shingles_of(self, row: int) -> tuple[frozenset[int], ...]:
-        """Shingles of the prompt, its first line, its last line and the answer."""
-        prompt, answer = self.texts_of(row)
-        lines = prompt.strip().split("\n")
-        return tuple(map(shingle_set, (prompt, lines[0], lines[-1], answer)))
-
-
-def _mix(keys: np.ndarray, values: np.ndarray) -> None:
-    """Fold one value per key into keys, in place."""
-    keys ^= values.astype(np.uint64)
-    keys *= np.uint64(0x9E3779B97F4A7C15)
-    keys ^= keys >> np.uint64(31)
-
-
-def _set_apart(keys: np.ndarray, out: np.ndarray) -> None:
-    """Give rows that are left out keys of their own, so that they are like no other; in place."""
-    gone = np.flatnonzero(out)
-    own = gone.astype(np.uint64)
-    _mix(own, keys[gone])
-    keys[gone] = own
-
-
-def _forget(array: np.ndarray) -> None:
-    """Give back the pages of a mapped array, which else count as this process's memory."""
-    mapped = getattr(array, "_mmap", None)
-    if isinstance(mapped, mmap.mmap):
-        mapped.madvise(mmap.MADV_DONTNEED)
-
-
 def _runs(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows sorted by key, ascending within equal keys; start and end of every run of two or more."""
     order = np.argsort(keys, kind="stable")
@@ -325,13 +154,13 @@ def _runs(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _equal_rows(
-    rows: _Rows, groups: np.ndarray | None, out: np.ndarray
+    rows: Rows, groups: np.ndarray | None, out: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows with the content key of an earlier row that stays, and that row."""
     keys = rows.column("content_keys")
     if groups is not None:
-        _mix(keys, groups)
-    _set_apart(keys, out)
+        mix(keys, groups)
+    set_apart(keys, out)
     order, starts, ends = _runs(keys)
     sizes = ends - starts - 1
     first = np.repeat(order[starts], sizes)
@@ -340,7 +169,7 @@ def _equal_rows(
     return order[place], first
 
 
-def _equal_prompts(rows: _Rows, evaluation: _Rows) -> tuple[np.ndarray, np.ndarray]:
+def _equal_prompts(rows: Rows, evaluation: Rows) -> tuple[np.ndarray, np.ndarray]:
     """Rows with the prompt key of an evaluation row, and the first such row."""
     known, first = np.unique(evaluation.column("prompt_keys"), return_index=True)
     keys = rows.column("prompt_keys")
@@ -383,7 +212,7 @@ def _like_prompts(
 
 
 def _similar_prompts(
-    rows: _Rows, evaluation: _Rows, out: np.ndarray, threshold: float
+    rows: Rows, evaluation: Rows, out: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows with nearly an evaluation row's prompt, that row, and the similarity."""
     best: dict[int, tuple[float, int]] = {}
@@ -416,7 +245,7 @@ def _similar_prompts(
 
 
 def _similar_rows(
-    rows: _Rows, groups: np.ndarray | None, out: np.ndarray, threshold: float
+    rows: Rows, groups: np.ndarray | None, out: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows like an earlier row that stays, that row, and the smaller similarity."""
     pairs: dict[tuple[int, int], float] = {}
@@ -427,7 +256,7 @@ def _similar_rows(
     bands = bands_of(threshold, values=2)
     for number, span in enumerate(bands):
         keys = rows.band(["prompt_hashes", "answer_hashes"], span, signed)
-        _set_apart(keys, out)
+        set_apart(keys, out)
         for bucket in _batches(_buckets(rows, keys, bands[number - 1])):
             _compare(rows, bucket, threshold, pairs)
     # In the order of rows: who is like a row that goes itself may stay.
@@ -441,7 +270,7 @@ def _similar_rows(
     return where, others, np.array([gone[row][1] for row in where.tolist()], np.float32)
 
 
-def _buckets(rows: _Rows, keys: np.ndarray, other_band: slice) -> Iterator[np.ndarray]:
+def _buckets(rows: Rows, keys: np.ndarray, other_band: slice) -> Iterator[np.ndarray]:
     """Rows with equal keys, ascending; buckets that are too large are parted by one band more."""
     order, starts, ends = _runs(keys)
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
@@ -454,8 +283,8 @@ def _buckets(rows: _Rows, keys: np.ndarray, other_band: slice) -> Iterator[np.nd
             values = rows.hashes(some)
             inner_keys = np.zeros(len(some), np.uint64)
             for place in range(other_band.start, other_band.stop):
-                _mix(inner_keys, values[:, place])
-                _mix(inner_keys, values[:, NUM_PERM + place])
+                mix(inner_keys, values[:, place])
+                mix(inner_keys, values[:, NUM_PERM + place])
             inner, inner_starts, inner_ends = _runs(inner_keys)
             for left, right in zip(inner_starts.tolist(), inner_ends.tolist(), strict=True):
                 yield some[inner[left:right]]
@@ -476,7 +305,7 @@ def _batches(buckets: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
 
 
 def _compare(
-    rows: _Rows, buckets: list[np.ndarray], threshold: float, pairs: dict[tuple[int, int], float]
+    rows: Rows, buckets: list[np.ndarray], threshold: float, pairs: dict[tuple[int, int], float]
 ) -> None:
     """Verify the rows of every bucket against earlier ones of it; results are added to ``pairs``."""
     distinct = np.unique(np.concatenate(buckets))
@@ -487,7 +316,7 @@ def _compare(
 
 
 def _compare_bucket(
-    rows: _Rows,
+    rows: Rows,
     members: np.ndarray,
     hashes: np.ndarray,
     threshold: float,
@@ -505,7 +334,8 @@ def _compare_bucket(
     for row, own in zip(members.tolist(), hashes.reshape(-1, 2, NUM_PERM), strict=True):
         alike = np.count_nonzero(head_hashes[:count] == own, axis=2).min(axis=1)
         close = np.flatnonzero(alike >= fewest)
-        close = close[np.argsort(-alike[close], kind="stable")][:MOST_VERIFIED]
+        if len(close) > 1:
+            close = close[np.argsort(-alike[close], kind="stable")][:MOST_VERIFIED]
         for head in heads[close].tolist():
             likeness = pairs.get((row, head)) or _likeness(rows, row, head, threshold)
             if likeness:
@@ -517,7 +347,7 @@ def _compare_bucket(
             count += 1
 
 
-def _likeness(rows: _Rows, row: int, other: int, threshold: float) -> float:
+def _likeness(rows: Rows, row: int, other: int, threshold: float) -> float:
     """Smaller similarity of prompts and of answers; 0 where one is too small."""
     one, two = rows.shingles_of(row), rows.shingles_of(other)
     answers = jaccard(one[3], two[3])

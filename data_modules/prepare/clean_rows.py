@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 
@@ -74,7 +74,7 @@ def clean_rows(data: DataConfig, tasks: Sequence[str], progress: Progress = sile
         _clean(data, tasks, folder, progress)
     found = json.loads((folder / _COMPLETE).read_text(encoding="utf-8"))
     stats = tuple(UnitStats(**unit) for unit in found["units"])
-    _check_ratios(data, folder, stats)
+    _check_ratios(data, folder, stats, found["compared"])
     parts = tuple(Part(folder / one["folder"], one["task"], one["rows"]) for one in found["parts"])
     keep = np.load(folder / _COMPARED / "keep.npy", mmap_mode="r") if parts else np.empty(0, bool)
     return Cleaned(fingerprint, CleanRows(folder, parts, keep), stats, found["compared"])
@@ -90,7 +90,7 @@ def _clean(data: DataConfig, tasks: Sequence[str], folder: Path, progress: Progr
     size = sum(_size(path) for path in {str(unit.path) for unit in units})
     workers = workers_for(data.workers, size)
     stats = run_jobs(clean_unit, jobs, workers, "read and clean", progress)
-    _check_ratios(data, folder, stats)
+    _check_ratios(data, folder, stats, {})
     parts = [Part.open(part) for job in jobs for part in sorted(job.folder.glob("part_*"))]
     compared = folder / _COMPARED
     progress("compare rows", 0, 1)
@@ -107,7 +107,7 @@ def _clean(data: DataConfig, tasks: Sequence[str], folder: Path, progress: Progr
         ],
         "compared": json.loads((compared / "counts.json").read_text(encoding="utf-8")),
     }
-    scratch = folder / f"{_COMPLETE}.tmp{os.getpid()}"
+    scratch = folder / f"{_COMPLETE}.tmp{uuid4().hex}"
     scratch.write_text(json.dumps(complete), encoding="utf-8")
     scratch.replace(folder / _COMPLETE)
 
@@ -121,7 +121,8 @@ def _size(path: str) -> int:
 
 def join_files(files: Iterable[Path], target: Path) -> None:
     """Write files one behind the other, in one rename."""
-    scratch = target.with_suffix(".tmp")
+    # a name of its own: hosts that share the cache may write the same file at once
+    scratch = target.with_name(f"{target.name}.tmp{uuid4().hex}")
     with scratch.open("wb") as out:
         for file in files:
             with file.open("rb") as one:
@@ -143,8 +144,14 @@ def _compare(data: DataConfig, parts: Sequence[Part], folder: Path) -> None:
         (scratch / "counts.json").write_text(json.dumps(counts), encoding="utf-8")
 
 
-def _check_ratios(data: DataConfig, folder: Path, stats: Sequence[UnitStats]) -> None:
-    """Too many unreadable rows in a file, or too many rows of a task cleaned away."""
+def _check_ratios(
+    data: DataConfig, folder: Path, stats: Sequence[UnitStats], compared: RejectCounts
+) -> None:
+    """Too many unreadable rows in a file, or too many rows of a task cleaned away.
+
+    Args:
+        compared: as in :class:`Cleaned`; empty as long as rows are not compared yet.
+    """
     faults: list[Fault] = []
     numbers_of: dict[tuple[str, str], list[int]] = {}
     for number, unit in enumerate(stats):
@@ -163,6 +170,7 @@ def _check_ratios(data: DataConfig, folder: Path, stats: Sequence[UnitStats]) ->
         mine = [unit for unit in stats if unit.task == task]
         rules: Counter[str] = sum((Counter(unit.rejects) for unit in mine), Counter())
         read = rules.total() + sum(unit.kept for unit in mine)
+        rules.update(compared.get(task, {}))
         if rules.total() > data.cleaning.max_drop_ratio * read:
             faults.append(
                 Fault(
@@ -171,7 +179,7 @@ def _check_ratios(data: DataConfig, folder: Path, stats: Sequence[UnitStats]) ->
                     + ", ".join(f"{count} {rule}" for rule, count in rules.most_common())
                     + ")",
                     f"data.cleaning.max_drop_ratio is {data.cleaning.max_drop_ratio:g}",
-                    f"Look at {folder}/unit_*/{REJECTS_FILE}; mend the rows, switch the rule off, or "
+                    f"Look at {folder}/**/{REJECTS_FILE}; mend the rows, switch the rule off, or "
                     "raise data.cleaning.max_drop_ratio.",
                 )
             )

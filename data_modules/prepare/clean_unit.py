@@ -8,18 +8,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from data_modules.cleaning.duplicates import save_signatures, signatures
 from data_modules.cleaning.forced import Forced
 from data_modules.cleaning.language import language_of
 from data_modules.cleaning.quality import quality_of
 from data_modules.cleaning.rules import row_rules
+from data_modules.cleaning.sketches import save_signatures, signatures
 from data_modules.config import CleaningConfig, TaskConfig
 from data_modules.prepare.clean_store import write_part
-from data_modules.records import Message, Record, Reject
+from data_modules.records import Record, Reject
 from data_modules.rejects import record_text, reject_line
 from data_modules.samples import scratch_beside
 from data_modules.sources.units import Unit, read_unit
-from data_modules.unification import unify
+from data_modules.unification import unified
 
 # A part is what one process holds at a time; the bounds are part of no result.
 PART_ROWS = 20_000
@@ -115,28 +115,19 @@ class _Cleaner:
         if verdict is False:
             return self._reject(record, "forced_drop", "named in data.cleaning.drop")
         record = replace(record, language=language_of(record.request), quality=quality_of(record))
-        if verdict is None and not record.negative:  # a negative is meant to be wrong
+        if verdict is None:
             for rule in self.rules:
                 reason = rule.check(record, self.task)
                 if reason is not None:
                     return self._reject(record, rule.name, reason)
-        self._keep(self._unified(record))
+        if self.job.cleaning.unify:
+            before, record = record, unified(record, self.task)
+            self.stats.unified += record is not before
+        self._keep(record)
         return None
 
     def _reject(self, record: Record, rule: str, reason: str) -> Reject:
         return Reject(record.task, record.origin, rule, reason, record_text(record), record.row_id)
-
-    def _unified(self, record: Record) -> Record:
-        if not self.job.cleaning.unify or record.negative:
-            return record
-        messages = tuple(
-            Message(one.role, unify(one.content, self.task)) if one.role == "assistant" else one
-            for one in record.messages
-        )
-        if messages == record.messages:
-            return record
-        self.stats.unified += 1
-        return replace(record, messages=messages)
 
     def _keep(self, record: Record) -> None:
         self.stats.kept += 1

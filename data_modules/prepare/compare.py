@@ -8,15 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_modules.cleaning.duplicates import (
-    CONTAMINATION,
-    Finding,
-    compared_texts,
-    find_duplicates,
-    load_signatures,
-    signatures,
-)
+from data_modules.cleaning.duplicates import CONTAMINATION, Finding, find_duplicates
 from data_modules.cleaning.forced import Forced
+from data_modules.cleaning.sketches import compared_texts, load_signatures, signatures
 from data_modules.config import DataConfig
 from data_modules.prepare.clean_store import CleanRows, Part
 from data_modules.prepare.evaluation_records import read_eval_records

@@ -153,19 +153,24 @@ def tokenise(
         )
 
     try:
-        all_stats = run(chat.for_many_rows())
-    except TemplateSurprise:
-        shutil.rmtree(work)
-        all_stats = run(chat)
-    stats = TokenStats()
-    for one in all_stats:
-        stats.merge(one)
-    with scratch_beside(folder) as scratch:
-        join_stores(tasks, [job.folder for job in jobs], scratch)
-        rejects = [cleaned.rejects_file, *(job.folder / REJECTS_FILE for job in jobs)]
-        join_files(rejects, scratch / REJECTS_FILE)
-        stats.write(scratch / STATS_FILE)
-    shutil.rmtree(work)
+        try:
+            all_stats = run(chat.for_many_rows())
+        except TemplateSurprise:
+            shutil.rmtree(work, ignore_errors=True)  # nothing there where the first job raised it
+            all_stats = run(chat)
+        stats = TokenStats()
+        for one in all_stats:
+            stats.merge(one)
+        with scratch_beside(folder) as scratch:
+            join_stores(tasks, [job.folder for job in jobs], scratch)
+            rejects = [cleaned.rejects_file, *(job.folder / REJECTS_FILE for job in jobs)]
+            join_files(rejects, scratch / REJECTS_FILE)
+            stats.write(scratch / STATS_FILE)
+    except OSError:
+        # another host that shares the cache may have finished first, and removed the parts
+        if not folder.is_dir():
+            raise
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def read_stats(folder: Path) -> TokenStats:

@@ -111,10 +111,9 @@ class Tokeniser:
         self, records: Sequence[Record], stats: TokenStats, rejects: list[Reject]
     ) -> Iterator[Sample]:
         words = [self.worded(record) for record in records]
+        encoded = self.encode(records, words)  # first: its faults name the row
         contrasts = iter(self._contrasts(records, words))
-        for record, one, (ids, mask) in zip(
-            records, words, self.encode(records, words), strict=True
-        ):
+        for record, one, (ids, mask) in zip(records, words, encoded, strict=True):
             if record.negative:
                 mask = self._negative_mask(
                     ids, mask, next(contrasts) if record.contrast is not None else None

@@ -183,7 +183,8 @@ def discovered_tasks(data: DataConfig) -> dict[str, SourceConfig]:
         declared = data.tasks.get(task, TaskConfig()).sources.get("main", SourceConfig())
         if declared.train:
             rule = f"data.tasks.{task} exists and does not use it"
-            faults.append(_clash(data, unused, rule))
+            # most often because it names a file that is not there
+            faults += _unread(data, task) or [_clash(data, unused, rule)]
         for several in (unused, held_out.get(task, [])):
             if len(several) > 1:
                 faults.append(_clash(data, several, f"each of them would be task '{task}'"))
@@ -222,7 +223,21 @@ def _resolved(paths: Iterable[Path]) -> set[Path]:
     return {path.resolve() for path in paths}
 
 
+def _unread(data: DataConfig, task: str) -> list[Fault]:
+    """Faults of a declared task's sources that name nothing to read."""
+    faults: list[Fault] = []
+    for name, source in data.tasks[task].sources.items():
+        for split, pattern in (("train", source.train), ("eval", source.eval)):
+            if pattern and not pattern.startswith(HUB):
+                try:
+                    source_files(data, f"data.tasks.{task}.sources.{name}.{split}", pattern)
+                except DataFault as fault:
+                    faults += fault.faults
+    return faults
+
+
 def _used(data: DataConfig) -> set[Path]:
+    """Every file that a task's sources name."""
     used: set[Path] = set()
     for task in data.tasks.values():
         for source in task.sources.values():

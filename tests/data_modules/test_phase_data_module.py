@@ -15,8 +15,10 @@ import torch
 from data_modules import phase_data_module
 from data_modules.config import BoundaryConfig, DataConfig, SourceConfig, TaskConfig
 from data_modules.faults import DataFault
-from data_modules.mixture import BalanceConfig, MixtureConfig, Order, Strategy
-from data_modules.phase_data_module import PhaseDataModule, resolve_roles
+from data_modules.mixture import BalanceConfig, MixtureConfig, Order, PromptConfig, Strategy
+from data_modules.phase_data_module import PhaseDataModule
+from data_modules.phase_plan import PhasePlan
+from data_modules.roles import resolve_roles
 from tests.shared_data import CHATML, byte_tokenizer, data_config, write_rows, write_task
 
 SIZES = {"code": 9, "math": 5, "qa": 12, "chat": 20}
@@ -101,21 +103,79 @@ def test_one_phase_alone_trains_as_in_the_whole_curriculum(data: DataConfig) -> 
     assert one.plans["hard"].fingerprint() == whole.plans["hard"].fingerprint()
 
 
-def test_samples_are_tokenised_once(data: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def folders(data: DataConfig, kind: str) -> list[Path]:
+    return sorted(path for path in (Path(data.cache_dir) / kind).iterdir() if path.is_dir())
+
+
+def test_samples_are_read_and_tokenised_once(
+    data: DataConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = module(data)
-    folders = [path for path in Path(data.cache_dir).iterdir() if path.is_dir()]
-    assert len(folders) == 1, "both phases have the same boundaries: one store"
+    assert len(folders(data, "rows")) == 1
+    assert len(folders(data, "samples")) == 1, "both phases have the same boundaries: one store"
+    assert len(folders(data, "plans")) == 2
 
-    def refuse(*_: Any) -> Any:
-        raise AssertionError("tokenised again")
+    def refuse(what: str) -> Any:
+        def work(*_: Any) -> Any:
+            raise AssertionError(what)
 
-    monkeypatch.setattr(phase_data_module, "tokenise", refuse)
+        return work
+
+    for name in ("run_jobs", "compare_rows"):
+        monkeypatch.setattr(f"data_modules.prepare.clean_rows.{name}", refuse("read again"))
+    monkeypatch.setattr("data_modules.prepare.tokenise.run_jobs", refuse("tokenised again"))
+    monkeypatch.setattr(phase_data_module, "plan_phase", refuse("planned again"))
     again = module(data)
-    assert again.plans["mix"].rows.tolist() == made.plans["mix"].rows.tolist()
+    for phase in ("mix", "hard"):
+        assert again.plans[phase].rows.tolist() == made.plans[phase].rows.tolist()
     # Changed bytes are noticed.
     write_rows(Path(data.root) / "train/qa.jsonl", [{"instruction": "a", "output": "b"}])
-    with pytest.raises(AssertionError, match="tokenised again"):
+    with pytest.raises(AssertionError, match="read again"):
         module(data)
+
+
+def test_another_seed_or_size_is_only_planned_again(
+    data: DataConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = module(data)
+    monkeypatch.setattr("data_modules.prepare.clean_rows.run_jobs", None)
+    monkeypatch.setattr("data_modules.prepare.tokenise.run_jobs", None)
+    two, three = module(data, seed=1), module(data, global_batch_size=4)
+    assert two.plans["mix"].rows.tolist() != one.plans["mix"].rows.tolist()
+    # every row of the phase's own tasks once, replay by chance
+    right = [
+        sorted(row for row in made.plans["mix"].rows if made.store("mix").task_ids[row])
+        for made in (one, two)
+    ]
+    assert one.tasks[0] == "chat"
+    assert right[0] == right[1]
+    assert len(right[0]) == 26
+    assert three.plans["mix"].rows.tolist() == one.plans["mix"].rows.tolist()
+    assert three.plans["mix"].steps == 2 * one.plans["mix"].steps
+
+
+def test_a_plan_saved_and_mapped_is_the_one_made(data: DataConfig) -> None:
+    made = module(data)
+    for phase in ("mix", "hard"):
+        plan, fresh = made.plans[phase], made.make_plan(phase)
+        assert isinstance(plan, PhasePlan)
+        assert isinstance(plan.rows, np.memmap)
+        assert plan.rows.dtype == fresh.rows.dtype
+        assert plan.rows.tolist() == fresh.rows.tolist()
+        for name in (
+            *("name", "row_epochs", "global_batch_size", "asked", "factors"),
+            *("epoch_rows", "asked_epoch_rows", "weighted_sources"),
+        ):
+            assert getattr(plan, name) == getattr(fresh, name), name
+        assert plan.use() == fresh.use()
+        assert plan.fingerprint() == fresh.fingerprint()
+
+
+def test_a_plan_of_other_samples_is_refused(data: DataConfig) -> None:
+    made = module(data)
+    other = module(data, mixtures={"hard": HARD})
+    with pytest.raises(AssertionError, match="is a plan of another store"):
+        PhasePlan.load(made.plan_folder("mix"), other.store("hard"))
 
 
 def test_phases_without_boundaries_have_their_own_samples(data: DataConfig) -> None:
@@ -129,7 +189,27 @@ def test_phases_without_boundaries_have_their_own_samples(data: DataConfig) -> N
 
     assert {"[qa] qa train ", "Answer as qa.</s>"} <= texts("mix")
     assert "qa train </s>" in texts("plain")
-    assert len([path for path in Path(data.cache_dir).iterdir() if path.is_dir()]) == 2
+    assert len(folders(data, "samples")) == 2
+    assert len(folders(data, "rows")) == 1, "but read once"
+
+
+def test_phases_that_word_by_chance_have_their_own_samples(data: DataConfig) -> None:
+    prompts = PromptConfig(tag_dropout=0.5)
+    mixtures = {
+        name: MixtureConfig(epochs=1, prompts=one)
+        for name, one in (
+            ("a", prompts),
+            ("b", prompts),
+            ("c", PromptConfig()),
+            ("d", PromptConfig()),
+        )
+    }
+    made = module(data, mixtures=mixtures)
+    places = [made.store_folder(name) for name in mixtures]
+    assert len(set(places)) == 3
+    assert places[2] == places[3]
+    assert made.store("c") is made.store("d")
+    assert len(folders(data, "samples")) == 3
 
 
 def test_rejects_are_kept_and_counted(data: DataConfig) -> None:
@@ -140,8 +220,14 @@ def test_rejects_are_kept_and_counted(data: DataConfig) -> None:
     made = module(data)
     assert made.rejects("mix") == {"qa": {"empty_answer": 1, "overlong": 2}}
     lines = made.rejects_file("mix").read_text(encoding="utf-8").splitlines()
-    origins = [json.loads(line)["origin"] for line in lines]
-    assert origins == [f"{data.root}/train/qa.jsonl:{line}" for line in (2, 3, 4)]
+    found = [json.loads(line) for line in lines]
+    assert [(one["origin"], one["rule"]) for one in found] == [
+        ("train/qa.jsonl:2", "empty_answer"),
+        ("train/qa.jsonl:3", "overlong"),
+        ("train/qa.jsonl:4", "overlong"),
+    ]
+    assert json.loads(found[0]["row"]) == rows[1]
+    assert json.loads(found[1]["row"])["messages"][0]["content"] == "x" * 300
     assert made.plans["mix"].use()["qa"].available == 1
     # Counted again from the cache, in another process.
     assert module(data).rejects("mix") == made.rejects("mix")
@@ -149,10 +235,8 @@ def test_rejects_are_kept_and_counted(data: DataConfig) -> None:
 
 def test_a_task_of_rejects_only_stops_before_training(data: DataConfig) -> None:
     write_rows(Path(data.root) / "train/qa.jsonl", [{"instruction": "x" * 300, "output": "b"}])
-    made = module(data, load=False)
-    made.prepare()
     with pytest.raises(DataFault, match="task 'qa' has no usable training row"):
-        made.load()
+        module(data, load=False).prepare()
 
 
 def test_max_steps_and_rows_per_task_reach_the_plans(data: DataConfig) -> None:
@@ -161,6 +245,17 @@ def test_max_steps_and_rows_per_task_reach_the_plans(data: DataConfig) -> None:
     assert {name: plan.steps for name, plan in made.plans.items()} == {"mix": 1, "hard": 1}
     assert {use.available for use in made.plans["mix"].use().values()} == {5, 9, 12, 20}
     assert max(use.distinct for use in made.plans["mix"].use().values()) <= 3
+
+
+def test_weights_of_sources_reach_the_plan(data: DataConfig) -> None:
+    write_rows(
+        Path(data.root) / "train/more.jsonl",
+        [{"instruction": f"more {n}", "output": f"m{n}"} for n in range(12)],
+    )
+    data.tasks["qa"].sources["more"] = SourceConfig(train="train/more.jsonl", weight=3.0)
+    balance = BalanceConfig(Strategy.caps, min_rows=48, max_rows=48)
+    made = module(data, mixtures={"mix": MixtureConfig(tasks=["qa"], epochs=1, balance=balance)})
+    assert made.plans["mix"].use()["qa"].sources == {"main": 12, "more": 36}
 
 
 # --- batches
@@ -247,15 +342,13 @@ def test_any_step_is_served_without_the_ones_before(data: DataConfig) -> None:
 
 
 def test_evaluation_rows_are_the_first_of_each_file(data: DataConfig) -> None:
-    data.tasks["code"].source.eval = ""
+    data.tasks["code"].sources["main"].eval = ""
     made = module(data)
     rows, rejects = made.eval_rows("mix", 3)
     assert rejects == []
     assert {task: len(of_task) for task, of_task in rows.items()} == {"chat": 3, "math": 3, "qa": 3}
     assert [row.answer for row in rows["qa"]] == ["qa0", "qa1", "qa2"]
-    assert [row.origin for row in rows["qa"]] == [
-        f"{data.root}/eval/qa.jsonl:{line}" for line in (1, 2, 3)
-    ]
+    assert [row.origin for row in rows["qa"]] == [f"eval/qa.jsonl:{line}" for line in (1, 2, 3)]
     everything, _ = made.eval_rows("mix", None)
     assert len(everything["qa"]) == 4
 
@@ -285,10 +378,10 @@ def test_overlong_and_unusable_evaluation_rows_are_left_out_with_a_reason(
         module(data, load=False).prepare()
     data.max_reject_ratio = 0.5
     found, rejects = module(data).eval_rows("mix", None)
-    assert [row.origin for row in found["qa"]] == [f"{path}:3"]
+    assert [row.origin for row in found["qa"]] == ["eval/qa.jsonl:3"]
     assert {(one.rule, one.origin) for one in rejects} == {
-        ("empty_answer", f"{path}:2"),
-        ("overlong", f"{path}:1"),
+        ("empty_answer", "eval/qa.jsonl:2"),
+        ("overlong", "eval/qa.jsonl:1"),
     }
 
 
@@ -296,5 +389,7 @@ def test_a_missing_evaluation_file_is_a_user_fault(data: DataConfig) -> None:
     data.tasks["qa"].sources = {
         "main": SourceConfig(train="train/qa.jsonl", eval="eval/none.jsonl")
     }
-    with pytest.raises(DataFault, match=r"data\.tasks\.qa\.source: cannot read .*none\.jsonl"):
+    with pytest.raises(
+        DataFault, match=r"data\.tasks\.qa\.sources\.main\.eval: cannot read .*none\.jsonl"
+    ):
         module(data, load=False).prepare()

@@ -2,247 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import open_dict
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
-from launch.composing import USER_FAULT_EXIT, addable, checked_config, clean_arguments
-from launch.composing import report_faults as report
-from trainer.planning import show_plan
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-WORDS = [f"w{number}" for number in range(40)]
-ROWS = 24
-
-
-@dataclass
-class Folder:
-    """Three good tasks and a tokenizer; tests spoil them."""
-
-    root: Path
-    overrides: list[str] = field(default_factory=list)
-
-    def write(self, task: str, lines: list[Any], split: str = "train") -> Path:
-        """One JSONL file; text lines are written as they are."""
-        path = self.root / "data" / split / f"{task}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = "".join(
-            (line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines
-        )
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    @property
-    def arguments(self) -> list[str]:
-        return [
-            "data=folder",
-            f"data.root={self.root}/data",
-            f"data.cache_dir={self.root}/cache",
-            "data.max_seq_len=64",
-            "data.groups.hard=[code]",
-            "data.tasks.chat={sources:{main:{train:train/chat.jsonl}},general:true}",
-            "model=tiny",
-            f"model.tokenizer={self.root}/tokenizer",
-            f"output_dir={self.root}/run",
-            "balance@curriculum.phases.mix.balance=natural",
-            "balance@curriculum.phases.specialize.balance=natural",
-            "balance@curriculum.phases.hard.balance=natural",
-            "global_batch_size=4",
-            *self.overrides,
-        ]
-
-
-def row(number: int, words: int = 3) -> dict[str, str]:
-    text = " ".join(WORDS[(number + place) % len(WORDS)] for place in range(words))
-    return {"instruction": text, "output": WORDS[number % len(WORDS)]}
-
-
-GOOD = [row(number) for number in range(ROWS)]
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    vocabulary = {word: number for number, word in enumerate(["<unk>", "</s>", "\n", *WORDS])}
-    built = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    built.pre_tokenizer = pre_tokenizers.Split(Regex(r"</s>|\n|[^\s]+"), "isolated")
-    return PreTrainedTokenizerFast(tokenizer_object=built, eos_token="</s>", unk_token="<unk>")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Folder:
-    made = Folder(tmp_path)
-    for task in ("qa", "code", "chat"):
-        made.write(task, GOOD)
-    tokenizer.save_pretrained(tmp_path / "tokenizer")
-    return made
-
-
-@pytest.fixture(autouse=True)
-def no_launcher(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    yield
-    HydraConfig.instance().cfg = None
-
-
-def plan(folder: Folder, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    """What ``launch/plan.py`` does behind Hydra, in this process: exit code, stdout, stderr."""
-    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        tree = compose("train", overrides=addable(folder.arguments), return_hydra_config=True)
-    HydraConfig.instance().set_config(tree)
-    tree = tree.copy()
-    with open_dict(tree):
-        del tree["hydra"]
-    code = 0
-    try:
-        report(lambda: show_plan(checked_config(tree)))
-    except SystemExit as end:
-        code = int(str(end.code))
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-def refused(folder: Folder, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """The fault lines of a plan that must be refused."""
-    code, out, error = plan(folder, capsys)
-    assert code == USER_FAULT_EXIT
-    assert "Traceback" not in out + error
-    head, *lines = error.strip().splitlines()
-    assert re.fullmatch(r"polyphase: (1 fault|\d+ faults):", head), error
-    assert not list(folder.root.rglob("metrics.jsonl"))
-    assert not (folder.root / "run").exists()
-    return [line.removeprefix("  - ") for line in lines]
+from launch.composing import USER_FAULT_EXIT, clean_arguments
+from tests.shared_data import REPOSITORY
+from tests.shared_folder import GOOD, ROWS, WORDS, Folder, plan, refused, run
 
 
 def test_good_input_is_planned(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.overrides = ["optimizer.beta2=0.7"]  # the phases have some ten steps
     code, out, error = plan(folder, capsys)
     assert (code, error) == (0, "")
     assert "warning" not in out
     assert all(f"{name}: steps" in out for name in ("mix", "specialize", "hard"))
-
-
-def test_empty_file(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
-    folder.write("qa", [])
-    for line in refused(folder, capsys):
-        assert re.match(r"curriculum\.phases\.\w+: task 'qa' has no usable training row; ", line)
-        assert "every task a phase draws from needs data" in line
-        assert "data.tasks.qa.source.train" in line
-
-
-BAD_LINES = [
-    ('{"instruction": "w1", ', "malformed JSON"),
-    ({"instruction": "w1"}, "field 'output' is missing"),
-    ({"instruction": "w1", "output": " "}, "field 'output' is empty"),
-    ({"instruction": "w1", "output": 7}, "field 'output' is int, expected text"),
-    ([1], "the line holds list, expected an object"),
-    ({"messages": [{"role": "user", "content": "w1"}]}, "turns must alternate"),
-]
-
-
-@pytest.mark.parametrize(("line", "reason"), BAD_LINES, ids=[reason for _, reason in BAD_LINES])
-def test_bad_line(
-    folder: Folder, capsys: pytest.CaptureFixture[str], line: Any, reason: str
-) -> None:
-    path = folder.write("qa", [*GOOD[:2], line, *GOOD[2:]])
-    (fault,) = refused(folder, capsys)
-    assert fault.startswith(f"{path}:3: ")
-    assert reason in fault
-    assert f"1 of {ROWS + 1} rows are unusable and data.max_reject_ratio is 0" in fault
-    assert "Mend the rows" in fault
-    assert ("data.tasks.qa.sources.<source>.fields" in fault) == ("is missing" in reason)
-
-
-def test_tolerated_bad_lines_are_counted_per_task(
-    folder: Folder, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = folder.write("qa", [*GOOD, *(line for line, _ in BAD_LINES[:3])])
-    folder.write("code", [BAD_LINES[0][0], *GOOD])
-    folder.overrides = ["data.max_reject_ratio=0.2"]
-    code, out, _ = plan(folder, capsys)
-    flat = " ".join(out.split())
-    assert code == 0
-    assert "code 1 (1 malformed_json)" in flat
-    assert "qa 3 (1 empty_answer, 1 malformed_json, 1 missing_field)" in flat
-    rejects = [
-        json.loads(line)
-        for file in (folder.root / "cache").glob("*.rejects.jsonl")
-        for line in file.read_text(encoding="utf-8").splitlines()
-    ]
-    assert f"{path}:{ROWS + 1}" in {reject["origin"] for reject in rejects}
-    assert {reject["rule"] for reject in rejects} == {
-        *("malformed_json", "missing_field", "empty_answer")
-    }
-
-
-def test_faults_of_all_files_are_listed_at_once(
-    folder: Folder, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for task in ("qa", "code"):
-        folder.write(task, ["{", *GOOD])
-    folder.write("chat", ["{"] * 9)
-    lines = refused(folder, capsys)
-    assert sum("qa.jsonl:1: malformed JSON" in line for line in lines) == 1
-    assert sum("code.jsonl:1: malformed JSON" in line for line in lines) == 1
-    assert sum("chat.jsonl" in line for line in lines) == 6
-    assert any("and 4 more unusable rows" in line for line in lines)
-
-
-def test_long_sample_is_dropped_and_counted(
-    folder: Folder, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder.write("qa", [*GOOD, row(0, words=200)])
-    code, out, _ = plan(folder, capsys)
-    flat = " ".join(out.split())
-    assert code == 0
-    assert "warning: training rows left out or truncated: qa 1 (1 overlong)" in flat
-    assert re.search(rf"qa [^\w]*{ROWS} ", flat), "the table shows the rows that are left"
-
-
-def test_long_sample_is_truncated(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
-    folder.write("qa", [*GOOD, {"instruction": "w1", "output": " ".join(WORDS * 3)}])
-    folder.overrides = ["data.overlong=truncate"]
-    code, out, _ = plan(folder, capsys)
-    flat = " ".join(out.split())
-    assert code == 0
-    assert re.search(rf"qa [^\w]*{ROWS + 1} ", flat), "the truncated row is kept"
-    assert "qa 1 (1 truncated)" in flat
-
-
-def test_sample_whose_answer_is_cut_off_has_nothing_to_train_on(
-    folder: Folder, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder.write("qa", [*GOOD, row(0, words=200)])
-    folder.overrides = ["data.overlong=truncate"]
-    code, out, _ = plan(folder, capsys)
-    assert code == 0
-    assert "qa 1 (1 all_masked)" in " ".join(out.split())
-
-
-def test_task_with_long_samples_only(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
-    folder.write("qa", [row(number, words=200) for number in range(3)])
-    lines = refused(folder, capsys)
-    assert all("task 'qa' has no usable training row" in line for line in lines)
-
-
-def test_text_that_is_not_utf8(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
-    path = folder.write("qa", GOOD)
-    path.write_bytes(path.read_bytes() + b'{"instruction": "caf\xe9", "output": "w1"}\n')
-    (line,) = refused(folder, capsys)
-    assert "byte 0xe9 is not UTF-8" in line
-    assert "iconv" in line
 
 
 CASES: list[tuple[list[str], str, str, str, str]] = [
@@ -290,10 +67,10 @@ CASES: list[tuple[list[str], str, str, str, str]] = [
         "Set data.root to the folder that holds train/ and eval/.",
     ),
     (
-        ["data.tasks.chat.source.train=train/nosuch.jsonl"],
-        "data.tasks.chat.source",
+        ["data.tasks.chat.sources.main.train=train/nosuch.jsonl"],
+        "data.tasks.chat.sources.main.train",
         "cannot read",
-        "every task needs a readable JSONL file",
+        "every source needs a readable file, glob or folder",
         "Correct the path",
     ),
     (
@@ -388,29 +165,6 @@ def test_launcher_arguments_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None
     assert sys.argv == ["train.py", "+phase=mix", "++seed=3"]
 
 
-def run(command: list[str], folder: Folder) -> tuple[int, str]:
-    """A real command, launcher and all: exit code, and both streams together."""
-    hidden = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE", "MASTER_PORT", "MASTER_ADDR")
-    environment = {key: value for key, value in os.environ.items() if key not in hidden}
-    result = subprocess.run(
-        [*command, *folder.arguments],
-        cwd=folder.root,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-        env=environment
-        | {
-            "OMP_NUM_THREADS": "1",
-            "CUDA_VISIBLE_DEVICES": "",
-            "DS_ACCELERATOR": "cpu",
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        },
-    )
-    return result.returncode, result.stdout
-
-
 def test_command_with_an_unknown_key(folder: Folder) -> None:
     folder.overrides = ["curriculum.phases.mix.learning_rate=1", "seeed=2"]
     code, output = run([sys.executable, str(REPOSITORY / "launch/plan.py")], folder)
@@ -435,7 +189,7 @@ def test_model_smaller_than_its_tokenizer_is_not_trained(folder: Folder) -> None
 
 
 def test_bad_line_under_two_ranks_is_named_once(folder: Folder) -> None:
-    path = folder.write("qa", [*GOOD, "{"])
+    folder.write("qa", [*GOOD, "{"])
     launcher = str(Path(sys.executable).with_name("deepspeed"))
     port = str(20_000 + os.getpid() % 20_000)
     code, output = run(
@@ -443,6 +197,6 @@ def test_bad_line_under_two_ranks_is_named_once(folder: Folder) -> None:
         folder,
     )
     assert code != 0, output
-    assert output.count(f"{path}:{ROWS + 1}: malformed JSON") == 1, output
+    assert output.count(f"train/qa.jsonl:{ROWS + 1}: malformed JSON") == 1, output
     assert "Traceback" not in output
     assert not list(folder.root.rglob("metrics.jsonl"))

@@ -210,6 +210,16 @@ def test_rejects_are_named_once() -> None:
     )
 
 
+def test_samples_longer_than_the_model_was_made_for() -> None:
+    plan, phases, config = made(PhaseConfig(epochs=1.0))
+    for positions in (None, 64, 65):
+        assert warnings_of(plan, phases, config, positions) == []
+    assert warnings_of(plan, phases, config, 63) == [
+        "data.max_seq_len is 64, but the model's max_position_embeddings is 63: it was made for no "
+        "longer samples. Set data.max_seq_len=63, or choose a model with a longer context."
+    ]
+
+
 @pytest.mark.parametrize("key", ["asked_shares", "factors", "epoch_rows", "sources_without_rows"])
 def test_the_file_has_the_figures(key: str) -> None:
     plan, *_ = made(PhaseConfig(epochs=1.0))

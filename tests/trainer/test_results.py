@@ -49,7 +49,7 @@ def test_results_have_an_interval_where_they_were_judged() -> None:
 
 def test_round_trip(tmp_path: Path) -> None:
     results = {
-        "qa": TaskResult(148, 1.25, False, 15 / 148, 3),
+        "qa": TaskResult(148, 1.25, False, 15 / 148, 3, 140 / 148),
         "chat": TaskResult(7, 0.1 + 0.2, True),
     }
     path = tmp_path / "phases" / "mix" / "evaluation.json"
@@ -59,12 +59,19 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_the_file_can_be_read_without_us(tmp_path: Path) -> None:
-    save(tmp_path / "e.json", {"qa": TaskResult(10, 1.25, False, 0.5, 3)})
+    save(tmp_path / "e.json", {"qa": TaskResult(10, 1.25, False, 0.5, 3, 0.9)})
     stored = json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))
     interval = stored["tasks"]["qa"].pop("accuracy_interval")
     assert interval == pytest.approx([0.2366, 0.7634], abs=1e-4)
     assert stored == {
         "tasks": {
-            "qa": {"rows": 10, "loss": 1.25, "general": False, "accuracy": 0.5, "truncated": 3}
+            "qa": {
+                "rows": 10,
+                "loss": 1.25,
+                "general": False,
+                "accuracy": 0.5,
+                "truncated": 3,
+                "in_format": 0.9,
+            }
         }
     }

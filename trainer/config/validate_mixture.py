@@ -6,10 +6,18 @@ import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_modules.config import DataConfig
+from data_modules.config import DataConfig, TaskConfig
 from data_modules.faults import Fault
-from data_modules.mixture import BalanceConfig, NegativesConfig, Order, OrderBy, Strategy
+from data_modules.mixture import (
+    BalanceConfig,
+    NegativesConfig,
+    Order,
+    OrderBy,
+    PromptConfig,
+    Strategy,
+)
 from data_modules.roles import Roles, resolve_roles
+from data_modules.wording import INSTRUCTION
 from trainer.config.rules import above_zero, at_least, share
 from trainer.config.schema import Config, PhaseConfig, ScheduleConfig
 
@@ -119,6 +127,7 @@ def _phase_tasks(config: Config, key: str, phase: PhaseConfig) -> Iterator[Fault
     if phase.rest_share and not roles.rest:
         seen = f"{phase.rest_share:g}, but the phase already has every specialised task"
         yield Fault(f"{key}.rest_share", seen, "it draws from the tasks not listed", "Set it to 0.")
+    yield from _prompts(f"{key}.prompts", phase.prompts, data, roles)
     yield from _balance(f"{key}.balance", phase.balance, roles)
     for name in phase.loss_weights:
         if name not in data.tasks:
@@ -127,6 +136,32 @@ def _phase_tasks(config: Config, key: str, phase: PhaseConfig) -> Iterator[Fault
         elif phase.loss_weights[name] < 0:
             seen = f"{phase.loss_weights[name]:g}"
             yield Fault(f"{key}.loss_weights.{name}", seen, "it must be at least 0")
+
+
+def _prompts(key: str, prompts: PromptConfig, data: DataConfig, roles: Roles) -> Iterator[Fault]:
+    """Shares of rows that no task's texts could ever reach."""
+    example = (roles.main or tuple(data.tasks))[0]
+    if 0 < prompts.cue_share <= 1 and not any(map(_has_cue, data.tasks.values())):
+        remedy = f"Give tasks the forms that go with them, data.tasks.{example}.cues=[' ?'], "
+        yield Fault(
+            f"{key}.cue_share",
+            f"{prompts.cue_share:g}, but no task has cues",
+            "rows carry another task's cue",
+            f"{remedy}or set {key}.cue_share=0.",
+        )
+    templates = any(data.tasks[name].paraphrases for name in roles.all)
+    if 0 < prompts.paraphrase_share <= 1 and not templates:
+        template = f"data.tasks.{example}.paraphrases={{any:['Please: {INSTRUCTION}']}}"
+        yield Fault(
+            f"{key}.paraphrase_share",
+            f"{prompts.paraphrase_share:g}, but no task of the phase has templates",
+            "instructions are rephrased from their task's templates",
+            f"Write some, such as {template}, or set {key}.paraphrase_share=0.",
+        )
+
+
+def _has_cue(task: TaskConfig) -> bool:
+    return any(cue.strip() for cue in task.cues)
 
 
 def has_root(data: DataConfig) -> bool:

@@ -10,11 +10,12 @@ import torch
 import torch.distributed as dist
 
 from data_modules.collate import collate
-from data_modules.config import Metric
+from data_modules.config import Metric, TaskConfig
 from data_modules.evaluation_rows import EvalRow
 from data_modules.phase_data_module import PhaseDataModule
 from data_modules.rejects import count_rejects, reject_words
 from data_modules.samples import Sample, SampleStore
+from data_modules.unification import unify, violations
 from trainer.config.schema import EvaluationConfig
 from trainer.console import LOGGER
 from trainer.engine import ZeroEngine
@@ -43,26 +44,35 @@ def evaluate(
     losses = _losses(engine, data, rows_of, config.batch_size, rank)
     results: Evaluation = {}
     for task, rows in rows_of.items():
-        accuracy, truncated = None, None
+        accuracy, truncated, in_format = None, None, None
         task_config = data.data.tasks[task]
         if config.generate and task_config.metric is Metric.exact_match:
             answers = generate(
                 engine, data.tokenizer, rows, task_config.max_new_tokens, config.batch_size, rank
             )
-            right = [exact_match(row, answer) for row, answer in zip(rows, answers, strict=True)]
+            right = [
+                exact_match(row, answer, task_config)
+                for row, answer in zip(rows, answers, strict=True)
+            ]
+            broken = [violations(answer.text, task_config) for answer in answers]
             accuracy = sum(right) / len(rows)
+            in_format = broken.count([]) / len(rows)
             truncated = sum(not answer.finished for answer in answers)
             if rank == 0:
-                _write_predictions(predictions / f"{task}.jsonl", rows, answers, right)
+                _write_predictions(predictions / f"{task}.jsonl", rows, answers, right, broken)
         results[task] = TaskResult(
-            len(rows), losses[task], task_config.general, accuracy, truncated
+            len(rows), losses[task], task_config.general, accuracy, truncated, in_format
         )
     return results
 
 
-def exact_match(row: EvalRow, answer: Answer) -> bool:
-    """The answer ended by itself and equals the gold answer up to outer white space."""
-    return answer.finished and answer.text.strip() == row.answer.strip()
+def exact_match(row: EvalRow, answer: Answer, task: TaskConfig) -> bool:
+    """The answer ended by itself and is the gold answer, both in the task's format.
+
+    Outer white space does not count.
+    """
+    processed, gold = unify(answer.text, task).strip(), unify(row.answer, task).strip()
+    return answer.finished and processed == gold
 
 
 def _losses(
@@ -109,7 +119,11 @@ def _losses(
 
 
 def _write_predictions(
-    path: Path, rows: list[EvalRow], answers: list[Answer], right: list[bool]
+    path: Path,
+    rows: list[EvalRow],
+    answers: list[Answer],
+    right: list[bool],
+    broken: list[list[str]],
 ) -> None:
     lines = [
         json.dumps(
@@ -119,9 +133,10 @@ def _write_predictions(
                 "gold": row.answer,
                 "right": ok,
                 "finished": answer.finished,
+                "format_violations": rules,
             },
             ensure_ascii=False,
         )
-        for row, answer, ok in zip(rows, answers, right, strict=True)
+        for row, answer, ok, rules in zip(rows, answers, right, broken, strict=True)
     ]
     write_text(path, "".join(line + "\n" for line in lines))

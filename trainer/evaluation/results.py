@@ -19,6 +19,8 @@ class TaskResult:
         loss: mean nll of the supervised tokens, in nats.
         accuracy: share of right greedy answers; None where the task's metric judges none.
         truncated: answers cut at the task's ``max_new_tokens``; they count as wrong.
+        in_format: share of the answers, as generated, that keep the task's output format
+            (``TaskConfig.unify``); None where none were generated.
     """
 
     rows: int
@@ -26,6 +28,7 @@ class TaskResult:
     general: bool
     accuracy: float | None = None
     truncated: int | None = None
+    in_format: float | None = None
 
     @property
     def accuracy_interval(self) -> tuple[float, float] | None:

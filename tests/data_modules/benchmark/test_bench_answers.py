@@ -11,6 +11,7 @@ import yaml
 
 from data_modules.benchmark import (
     ALL_TASKS,
+    CUES,
     GENERAL,
     MIXED,
     NONE,
@@ -269,12 +270,14 @@ def test_the_task_files_agree_with_the_code(task: str) -> None:
         assert longest <= SPEC.max_cells * 4
         longest = SPEC.max_cells * 4
     expected = {
-        "source": {"train": f"train/{task}.jsonl", "eval": f"eval/{task}.jsonl"},
+        "sources": {"main": {"train": f"train/{task}.jsonl", "eval": f"eval/{task}.jsonl"}},
         "tag": tag_of(task),
         "constraint": constraint_of(task),
         "metric": "exact_match",
         "max_new_tokens": longest + 2,
     }
+    if task in CUES:
+        expected["cues"] = [f" {CUES[task]}"]
     assert conf == (expected | {"general": True} if task == GENERAL else expected)
 
 

@@ -23,7 +23,7 @@ BASE: dict[str, Any] = {
     "data": {
         "name": "two",
         "root": "here",
-        "tasks": {"qa": {"source": {"train": "qa.jsonl"}}},
+        "tasks": {"qa": {"sources": {"main": {"train": "qa.jsonl"}}}},
         "groups": {"hard": ["qa"]},
     },
     "model": {"name": "m", "path": "models/m"},
@@ -98,8 +98,9 @@ def test_a_forced_key_is_refused_too(plus: str) -> None:
         ("seeed", "Did you mean seed?"),
         ("curriculum.phases.mix.epoch", "Did you mean curriculum.phases.mix.epochs?"),
         ("curriculum.phases.mix.schedule.warmup_ration", "...mix.schedule.warmup_ratio?"),
-        ("data.tasks.qa.constraints", "Did you mean data.tasks.qa.constraint?"),
-        ("data.tasks.qa.source.training", "Did you mean data.tasks.qa.source.train?"),
+        ("data.tasks.qa.constrain", "Did you mean data.tasks.qa.constraint?"),
+        ("data.tasks.qa.source", "Did you mean data.tasks.qa.sources?"),
+        ("data.tasks.qa.sources.main.training", "Did you mean data.tasks.qa.sources.main.train?"),
         ("data.benchmark.multiplyer", "Did you mean data.benchmark.multiplier?"),
         # known, but at home elsewhere in the tree
         ("lr", "Did you mean curriculum.phases.<name>.lr?"),
@@ -133,9 +134,19 @@ def test_an_unknown_key_is_named_with_what_was_probably_meant(key: str, remedy: 
         ("run_name", True, "True", "it must be text"),
         ("run_name", [1], "[1]", "it must be text"),
         ("precision", "fp16", "'fp16'", "it must be one of bf16, fp32"),
-        ("curriculum.phases.mix.order", "random", "'random'", "one of mixed, grouped, sequential"),
+        (
+            "curriculum.phases.mix.order",
+            "random",
+            "'random'",
+            "one of mixed, grouped, sequential, easy_to_hard",
+        ),
         ("data.overlong", True, "True", "it must be one of drop, truncate"),
-        ("curriculum.phases.mix.balance.strategy", "Caps", "'Caps'", "natural, caps, weights"),
+        (
+            "curriculum.phases.mix.balance.strategy",
+            "Caps",
+            "'Caps'",
+            "one of natural, caps, weights, temperature, unimax, axes",
+        ),
         ("curriculum.phases.mix.tasks", "qa", "'qa'", "it must be a list"),
         ("curriculum.phases.mix.loss_weights.qa", "a", "'a'", "it must be a finite number"),
         ("curriculum.phases.mix", 3, "3", "it must be a mapping (PhaseConfig)"),
@@ -154,7 +165,7 @@ def test_a_value_of_the_wrong_type(key: str, value: Any, seen: str, rule: str) -
 def test_faults_inside_lists_and_names_that_are_no_text() -> None:
     (fault,) = faults_of({"data.groups.hard": ["qa", 1]})
     assert (fault.where, fault.seen) == ("data.groups.hard[1]", "1")
-    faults = faults_of({"data.tasks": {1: {"source": {"train": "x"}}}})
+    faults = faults_of({"data.tasks": {1: {"sources": {"main": {"train": "x"}}}}})
     assert [(one.where, one.rule) for one in faults] == [("data.tasks.1", "names must be text")]
 
 
@@ -163,11 +174,17 @@ def test_optional_values_may_be_null() -> None:
     assert config.data.rows_per_task is None
 
 
-@pytest.mark.parametrize("value", ["???", "absent"])
-@pytest.mark.parametrize("key", ["run_name", "data.root", "model.name", "data.tasks.qa.source"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *((key, "absent") for key in ("run_name", "data.root", "model.name")),
+        *((key, "???") for key in ("run_name", "data.root", "model.name")),
+        ("data.tasks.qa.sources.main.train", "???"),
+        ("data.tasks.qa.sources.main", "???"),
+    ],
+)
 def test_a_missing_value_is_named(key: str, value: str) -> None:
     built = tree({"output_dir": "o"})
-    where = "data.tasks.qa.source.train" if key.endswith("source") and value == "absent" else key
     if value == "absent":
         parent, _, name = key.rpartition(".")
         del (OmegaConf.select(built, parent) if parent else built)[name]
@@ -176,8 +193,8 @@ def test_a_missing_value_is_named(key: str, value: str) -> None:
     with pytest.raises(ConfigFault) as caught:
         to_config(built)
     (fault,) = caught.value.faults
-    assert (fault.where, fault.seen) == (where, "no value was given")
-    assert fault.remedy == f"Set {where}=..."
+    assert (fault.where, fault.seen) == (key, "no value was given")
+    assert fault.remedy == f"Set {key}=..."
 
 
 def test_a_group_that_is_gone_misses_its_values() -> None:

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from data_modules.benchmark import BenchmarkSpec
-from data_modules.config import SourceConfig, TaskConfig
 from tests.shared_config import Rule, both, check, faults_of, numbered, put, sound_config
 from trainer.config.schema import (
     AdaptationKind,
@@ -34,68 +32,6 @@ RULES: list[Rule] = [
     # batch
     (put("micro_batch_size", 0), "micro_batch_size", "0", "it must be at least 1", ""),
     (put("global_batch_size", 0), "global_batch_size", "0", "it must be at least 1", ""),
-    # data
-    (put("data.max_seq_len", 7), "data.max_seq_len", "7", "it must be at least 8", ""),
-    (put("data.rows_per_task", 0), "data.rows_per_task", "0", "it must be at least 1", ""),
-    (put("data.repeats_warning", 0), "data.repeats_warning", "0", "it must be at least 1", ""),
-    *(
-        (put(key, -0.5), key, "-0.5", "it must be at least 0", "")
-        for key in (
-            "data.negatives.cross_task",
-            "data.negatives.swapped_instruction",
-            "data.tasks.qa.sources.main.weight",
-        )
-    ),
-    (
-        put("data.max_reject_ratio", 1.1),
-        "data.max_reject_ratio",
-        "1.1",
-        "it must be in [0, 1]",
-        "",
-    ),
-    (
-        put("data.tasks", {}),
-        "data.tasks",
-        "no task under data",
-        "a run needs one",
-        "data.discover=true",
-    ),
-    (
-        put("data.groups.qa", ["code"]),
-        "data.tasks.qa",
-        "also the name of a group",
-        "a phase must be able to tell them apart",
-        "Rename the task or the group.",
-    ),
-    (
-        put("data.tasks.all", TaskConfig({"main": SourceConfig("train/qa.jsonl")})),
-        "data.tasks.all",
-        "also the name of a group",
-        "a phase must be able to tell them apart",
-        "Rename",
-    ),
-    (
-        put("data.tasks.general", TaskConfig({"main": SourceConfig("train/qa.jsonl")})),
-        "data.tasks.general",
-        "also the name of a group",
-        "a phase must be able to tell them apart",
-        "or set general=true",
-    ),
-    (
-        put("data.tasks.qa.max_new_tokens", 0),
-        "data.tasks.qa.max_new_tokens",
-        "0",
-        "it must be at least 1",
-        "",
-    ),
-    (
-        put("data.tasks.qa.sources.main.eval", "eval/nosuch.jsonl"),
-        "data.tasks.qa.sources.main.eval",
-        f"no file {Path('data/eval/nosuch.jsonl')}",
-        "evaluation reads it",
-        "data.tasks.qa.sources.main.eval=''",
-    ),
-    (put("data.root", "nosuch"), "data.root", "nosuch", "no such directory", "train/ and eval/"),
     # model
     (
         put("model.path", None),
@@ -237,27 +173,8 @@ def test_batches_must_divide(
         validate(config, ranks)
 
 
-def test_a_missing_root_is_one_fault_and_not_many(config: Config) -> None:
-    config.data.root, config.data.tasks, config.data.groups = "nosuch", {}, {}
-    (fault,) = faults_of(config)
-    assert fault.where == "data.root"
-
-
-def test_evaluation_files_do_not_matter_without_evaluation(config: Config) -> None:
-    config.data.tasks["qa"].sources["main"].eval = "eval/nosuch.jsonl"
-    config.evaluation.before_training = False
-    assert [fault.where for fault in faults_of(config)] == ["data.tasks.qa.sources.main.eval"]
-    config.evaluation.at_phase_end = False
-    validate(config, 1)
-
-
 def test_hub_names_are_left_to_the_loader(config: Config) -> None:
     config.model.path = "Qwen/Qwen2.5-7B"
-    validate(config, 1)
-
-
-def test_the_benchmark_makes_its_root(config: Config) -> None:
-    config.data.root, config.data.benchmark = "nosuch", BenchmarkSpec()
     validate(config, 1)
 
 
@@ -290,9 +207,3 @@ def test_all_faults_are_listed_at_once(config: Config) -> None:
         ),
         "limits.steps_per_phase",
     }
-
-
-@pytest.mark.parametrize("where", ["hub:owner/name", "eval/*.jsonl", "eval", ""])
-def test_evaluation_sources_that_only_reading_can_judge(config: Config, where: str) -> None:
-    config.data.tasks["qa"].sources["main"].eval = where
-    validate(config, 1)

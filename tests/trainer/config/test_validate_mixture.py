@@ -251,6 +251,25 @@ RULES: list[Rule] = [
         for name in ("tag_dropout", "cue_share", "paraphrase_share")
     ),
     (
+        both(put(f"{MIX}.prompts.cue_share", 0.2), put("data.tasks.qa.cues", [" "])),
+        f"{MIX}.prompts.cue_share",
+        "0.2, but no task has cues",
+        "rows carry another task's cue",
+        f"data.tasks.code.cues=[' ?'], or set {MIX}.prompts.cue_share=0.",
+    ),
+    (
+        both(
+            put(f"{MIX}.tasks", ["code"]),
+            put(f"{MIX}.prompts.paraphrase_share", 0.2),
+            put("data.tasks.qa.paraphrases", {"en": ["Please: {instruction}"]}),
+        ),
+        f"{MIX}.prompts.paraphrase_share",
+        "0.2, but no task of the phase has templates",
+        "instructions are rephrased from their task's templates",
+        "data.tasks.code.paraphrases={any:['Please: {instruction}']}, or set "
+        f"{MIX}.prompts.paraphrase_share=0.",
+    ),
+    (
         put(f"{MIX}.order_by", OrderBy.quality),
         f"{MIX}.order_by",
         "quality, but order is mixed",
@@ -339,6 +358,15 @@ def test_losses_for_an_order_are_sound(config: Config) -> None:
     phase = config.curriculum.phases["mix"]
     phase.order, phase.order_by = Order.easy_to_hard, OrderBy.loss
     config.data.row_losses = "losses.npz"
+    validate(config, 1)
+
+
+def test_cues_of_one_task_and_templates_of_a_task_of_the_phase_are_sound(config: Config) -> None:
+    prompts = config.curriculum.phases["mix"].prompts
+    prompts.cue_share = prompts.paraphrase_share = 0.2
+    config.data.tasks["qa"].cues = [" ?"]
+    # replay rows are rephrased too
+    config.data.tasks["chat"].paraphrases = {"any": ["Please: {instruction}"]}
     validate(config, 1)
 
 

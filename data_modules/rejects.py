@@ -56,6 +56,9 @@ def too_many(rejects: Iterable[Reject], bad: int, rows: int, allowed: float) -> 
     rule = f"{bad} of {rows} rows are unusable and data.max_reject_ratio is {allowed:g}"
     remedy = "Mend the rows, or raise data.max_reject_ratio to leave them out."
     shown = list(islice(rejects, _SHOWN + 1))
+    if any(one.rule == "missing_field" for one in shown):
+        fields = f"data.tasks.{shown[0].task}.sources.<source>.fields"
+        remedy = f"Say which columns to read in {fields}, such as {{output: answer}}. {remedy}"
     faults = [Fault(one.origin, one.reason, rule, remedy) for one in shown[:_SHOWN]]
     if len(shown) > _SHOWN:
         rest = f"{bad - _SHOWN} more unusable rows"

@@ -34,6 +34,7 @@ def test_bad_line(
     assert reason in fault
     assert f"1 of {ROWS + 1} rows are unusable and data.max_reject_ratio is 0" in fault
     assert "Mend the rows" in fault
+    assert ("data.tasks.qa.sources.<source>.fields" in fault) == ("is missing" in reason)
 
 
 def test_tolerated_bad_lines_are_counted_per_task(

@@ -180,9 +180,8 @@ def discovered_tasks(data: DataConfig) -> dict[str, SourceConfig]:
         unused = [path for path in paths if used.isdisjoint(_resolved([path, *_inside(path)]))]
         if not unused:
             continue
-        settings = data.tasks.get(task, TaskConfig())
-        declared = settings.sources.get("main", SourceConfig())
-        if any(one.train for one in settings.sources.values()):
+        declared = data.tasks.get(task, TaskConfig()).sources.get("main", SourceConfig())
+        if declared.train:
             rule = f"data.tasks.{task} exists and does not use it"
             # most often because it names a file that is not there
             faults += _unread(data, task) or [_clash(data, unused, rule)]

@@ -39,10 +39,6 @@ STRATEGIES: Mapping[str, tuple[str, ...]] = {
     "`caps`": ("balance@curriculum.phases.mix.balance=caps",),
     "`temperature`": ("balance@curriculum.phases.mix.balance=temperature",),
     "`unimax`": ("balance@curriculum.phases.mix.balance=unimax",),
-    "`unimax`, 3 epochs": (
-        "balance@curriculum.phases.mix.balance=unimax",
-        "curriculum.phases.mix.epochs=3",
-    ),
     "`weights`": (
         "balance@curriculum.phases.mix.balance=weights",
         f"curriculum.phases.mix.balance.weights={_WEIGHTS}",

@@ -297,7 +297,7 @@ def test_training_again_replaces_the_earlier_run(root: Path) -> None:
     run = root / "again"
     for _ in range(2):
         train(composed(overrides(root, "again", "+phase=mix", "evaluation=none")))
-    assert [entry["step"] for entry in metrics_of(run)] == [1, 2, 3]
+    assert [entry["step"] for entry in steps_of(run)] == [1, 2, 3]
     log = (run / "log/rank_0.log").read_text(encoding="utf-8")
     assert "held an earlier run, which this one replaces" in log
 

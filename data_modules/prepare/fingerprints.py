@@ -19,7 +19,7 @@ from data_modules.wording import wording_key
 
 # Parts of every key: raise one when the same inputs would give other rows, or other tokens.
 ROWS_VERSION = 1
-TOKENS_VERSION = 4
+TOKENS_VERSION = 5
 PLAN_VERSION = 1
 
 # What of a mixture decides which rows come in which step; the rest is wording and optimisation.

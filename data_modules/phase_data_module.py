@@ -54,6 +54,7 @@ class PhaseDataModule:
     max_steps: int | None = None
     plans: dict[str, PhasePlan] = field(default_factory=dict)
     _stores: dict[Path, SampleStore] = field(default_factory=dict)
+    _folders: dict[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.chat = ChatFormat(self.tokenizer, self.data.chat_template)
@@ -165,18 +166,20 @@ class PhaseDataModule:
 
     def store_folder(self, phase: str) -> Path:
         """Where the samples of a phase lie; phases that word alike share them."""
-        wording = self.wording(phase)
-        name = tokens_fingerprint(
-            self.cleaned.fingerprint,
-            self.data,
-            self.trained_tasks,
-            wording.boundary,
-            wording.prompts,
-            phase,
-            self.seed,
-            self.tokenizer,
-        )
-        return Path(self.data.cache_dir) / "samples" / name[:20]
+        if phase not in self._folders:  # hashing a large tokenizer takes a good part of a second
+            wording = self.wording(phase)
+            name = tokens_fingerprint(
+                self.cleaned.fingerprint,
+                self.data,
+                self.trained_tasks,
+                wording.boundary,
+                wording.prompts,
+                phase,
+                self.seed,
+                self.tokenizer,
+            )
+            self._folders[phase] = Path(self.data.cache_dir) / "samples" / name[:20]
+        return self._folders[phase]
 
     def token_stats(self, phase: str) -> TokenStats:
         """What tokenising for a phase refused, and how its requests were worded."""

@@ -12,11 +12,13 @@ from enum import Enum
 from data_modules.benchmark import BenchmarkSpec
 
 
-class Metric(Enum):
-    """How a task's generated answers are judged."""
+class PromptSet(Enum):
+    """A way to ask the evaluation's questions; see ``data_modules.prompt_sets``."""
 
-    none = "none"  # evaluation loss only
-    exact_match = "exact_match"
+    ordinary = "ordinary"  # as in training
+    paraphrase = "paraphrase"  # in words that training does not use
+    conflict = "conflict"  # carrying another task's surface cue
+    no_tag = "no_tag"  # without tag and constraint
 
 
 class Overlong(Enum):
@@ -76,6 +78,7 @@ class SourceConfig:
         fields: our field name -> the row's own column, such as ``{instruction: question}``.
         where: expression over the row's fields that selects rows, such as ``lang == 'zh'``.
         weight: how often the rows of this source are drawn relative to the task's other sources.
+        eval_sets: prompt set -> where its rows come from; sets without are made of ``eval``.
     """
 
     train: str = ""
@@ -87,6 +90,7 @@ class SourceConfig:
     fields: dict[str, str] = field(default_factory=dict)
     where: str = ""
     weight: float = 1.0
+    eval_sets: dict[PromptSet, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -109,6 +113,14 @@ class TaskConfig:
         code_language: named by fences that ``unify: [code_fence]`` adds.
         forbidden: behaviours that an answer of this task must not show.
         general: True for replay data that keeps general ability; never a specialised task.
+        metric: what the task is judged by: a name of ``trainer.evaluation.metrics``, or
+            ``module:attribute`` of one's own; "none" generates no answers.
+        metrics: further metrics, reported beside it.
+        target: value of ``metric`` that the task should reach.
+        format: regular expression that a whole answer of this task matches, white space taken as
+            single blanks, and no right answer of another task does; answers of tasks without one are
+            told apart by a classifier.
+        eval_paraphrases: as ``paraphrases``, kept for evaluation.
         max_new_tokens: generation budget of the evaluation; an answer cut there counts as wrong.
     """
 
@@ -124,7 +136,11 @@ class TaskConfig:
     unify: list[Unification] = field(default_factory=list)
     code_language: str = "python"
     forbidden: list[Behaviour] = field(default_factory=list)
-    metric: Metric = Metric.none
+    metric: str = "none"
+    metrics: list[str] = field(default_factory=list)
+    target: float | None = None
+    format: str = ""
+    eval_paraphrases: dict[str, list[str]] = field(default_factory=dict)
     general: bool = False
     max_new_tokens: int = 128
 

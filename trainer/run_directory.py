@@ -15,6 +15,9 @@ from typing import Any
 
 import torch
 
+#: Column name of the weights a run started from.
+INITIAL = "initial"
+
 _PACKAGES = ("torch", "deepspeed", "transformers", "peft", "hydra-core", "numpy", "tokenizers")
 
 
@@ -34,9 +37,9 @@ class RunDirectory:
         return self.root / "run.png"
 
     @property
-    def initial_evaluation(self) -> Path:
-        """Evaluation of the weights that the first phase starts from."""
-        return self.root / "initial" / "evaluation.json"
+    def interference(self) -> Path:
+        """One line for every measurement of gradient conflict."""
+        return self.root / "interference.jsonl"
 
     def log(self, rank: int) -> Path:
         return self.root / "log" / f"rank_{rank}.log"
@@ -48,8 +51,14 @@ class RunDirectory:
         """Hugging Face model directory of a finished phase."""
         return self.phase(phase) / "hf"
 
-    def evaluation(self, phase: str) -> Path:
-        return self.phase(phase) / "evaluation.json"
+    def evaluation(self, column: str) -> Path:
+        """Evaluation of a finished phase, or of the weights the first one starts from (INITIAL)."""
+        folder = self.root / INITIAL if column == INITIAL else self.phase(column)
+        return folder / "evaluation.json"
+
+    def predictions(self, column: str) -> Path:
+        """Folder of the answers behind an evaluation: ``<prompt set>/<task>.jsonl``."""
+        return self.evaluation(column).parent / "predictions"
 
     def checkpoint(self, global_step: int) -> Path:
         return self.root / "checkpoints" / f"step_{global_step:06d}"

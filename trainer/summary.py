@@ -9,9 +9,6 @@ from rich.table import Table
 
 from trainer.evaluation.results import Evaluation, TaskResult
 
-# Column name of the weights a run started from.
-INITIAL = "initial"
-
 
 def print_summary(console: Console, evaluations: Mapping[str, Evaluation]) -> None:
     """Print evaluation loss, and accuracy where it was judged, per task and phase.

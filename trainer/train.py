@@ -41,9 +41,9 @@ from trainer.negatives_watch import NegativesWatch
 from trainer.objective import row_weights
 from trainer.plan_view import plan_json, print_plan
 from trainer.plan_warnings import warnings_of
-from trainer.run_directory import RunDirectory, environment, write_json, write_text
+from trainer.run_directory import INITIAL, RunDirectory, environment, write_json, write_text
 from trainer.start import Start, find_start
-from trainer.summary import INITIAL, print_summary
+from trainer.summary import print_summary
 
 
 def make_data(config: Config, init_from: str | None) -> PhaseDataModule:
@@ -177,13 +177,10 @@ class Run:
     def _earlier_evaluations(self) -> dict[str, Evaluation]:
         found: dict[str, Evaluation] = {}
         for column in (INITIAL, *self.start.earlier_phases):
-            path = self._evaluation_path(column)
+            path = self.run.evaluation(column)
             if self.start.earlier_phases and path.is_file():
                 found[column] = evaluation_results.load(path)
         return found
-
-    def _evaluation_path(self, column: str) -> Path:
-        return self.run.initial_evaluation if column == INITIAL else self.run.evaluation(column)
 
     def all_phases(self) -> dict[str, Evaluation]:
         """Train, evaluate and export phase by phase."""
@@ -330,7 +327,7 @@ class Run:
             write_json(self.run.phase(phase.name) / "phase.json", state)
 
     def _evaluate(self, column: str, phase: Phase, global_step: int) -> None:
-        path = self._evaluation_path(column)
+        path = self.run.evaluation(column)
         results = evaluate(
             self.engine,
             self.data,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from data_modules.config import BoundaryConfig, DataConfig
+from data_modules.config import BoundaryConfig, DataConfig, PromptSet
 from data_modules.mixture import MixtureConfig
 
 
@@ -182,19 +182,46 @@ class AdaptationConfig:
 
 @dataclass
 class EvaluationConfig:
-    """Evaluation before training and at every phase end.
+    """Evaluation before training, at every phase end and, where asked for, in between.
 
     Attributes:
+        every_steps: also evaluate after every so many optimizer steps; None does not.
         rows_per_task: evaluate the first rows of each task only; None takes all.
         batch_size: rows of one forward or generation per rank.
         generate: also judge greedy answers of tasks whose metric is not ``none``.
+        prompt_sets: ways to ask; see ``data_modules.prompt_sets``.
+        behaviours: judge which task's behaviour an answer shows, and with that crosstalk.
+        soft_crosstalk_rows: rows per task for soft crosstalk; 0 leaves it out.
+        train_rows: training rows per task whose loss is measured too; 0 leaves it out.
+        bootstrap_samples: resamples behind the intervals of metrics that are not shares.
     """
 
     before_training: bool = True
     at_phase_end: bool = True
+    every_steps: int | None = None
     rows_per_task: int | None = None
     batch_size: int = 32
     generate: bool = True
+    prompt_sets: list[PromptSet] = field(default_factory=lambda: [PromptSet.ordinary])
+    behaviours: bool = True
+    soft_crosstalk_rows: int = 32
+    train_rows: int = 32
+    bootstrap_samples: int = 1000
+
+
+@dataclass
+class InterferenceConfig:
+    """Gradient conflict between tasks, measured while training; see ``trainer.interference``.
+
+    Attributes:
+        every_steps: measure after every so many optimizer steps; None does not.
+        rows_per_task: training rows of each task behind one measurement.
+        sketch_size: numbers that a task's gradient is sketched into.
+    """
+
+    every_steps: int | None = None
+    rows_per_task: int = 32
+    sketch_size: int = 4096
 
 
 @dataclass
@@ -263,6 +290,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     zero: ZeroConfig = field(default_factory=ZeroConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    interference: InterferenceConfig = field(default_factory=InterferenceConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)

@@ -1,0 +1,95 @@
+"""Everything a finished or running run has left in its directory, read once: for diagnosis and reports."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data_modules.faults import DataFault, Fault
+from trainer.evaluation import results
+from trainer.evaluation.results import Evaluation
+from trainer.run_directory import INITIAL, RunDirectory, read_json
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A run as its files tell it.
+
+    Attributes:
+        config: ``config.yaml`` as plain values.
+        plan: ``plan.json``.
+        steps: the entries of ``metrics.jsonl`` with a loss, in order.
+        other_metrics: its other entries: evaluations, mixtures.
+        evaluations: column (``initial`` or a phase) -> evaluation, in training order.
+        interference: entries of ``interference.jsonl``, in order.
+    """
+
+    directory: RunDirectory
+    config: dict[str, Any]
+    plan: dict[str, Any]
+    environment: dict[str, Any]
+    steps: list[dict[str, Any]]
+    other_metrics: list[dict[str, Any]]
+    evaluations: dict[str, Evaluation]
+    interference: list[dict[str, Any]]
+
+    @property
+    def phases(self) -> list[str]:
+        """The phases of the plan, in training order."""
+        return list(self.plan["phases"])
+
+    @property
+    def last(self) -> Evaluation | None:
+        """The newest evaluation."""
+        return list(self.evaluations.values())[-1] if self.evaluations else None
+
+    def predictions(self, column: str, prompt_set: str, task: str) -> list[dict[str, Any]]:
+        """The answers kept of an evaluation; none where none were written."""
+        return _json_lines(self.directory.predictions(column) / prompt_set / f"{task}.jsonl")
+
+
+def read_run(root: Path) -> RunFacts:
+    """Read a run directory.
+
+    Raises:
+        DataFault: it is none, or a file in it is damaged.
+    """
+    run = RunDirectory(root)
+    needed = ("config.yaml", "plan.json", "environment.json", "metrics.jsonl")
+    missing = [name for name in needed if not (root / name).is_file()]
+    if missing:
+        raise DataFault(
+            Fault(
+                str(root),
+                f"no {', '.join(missing)}",
+                "a run directory is what launch/train.py writes",
+                "Name the folder that holds metrics.jsonl, such as outputs/<run_name>.",
+            )
+        )
+    config = yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))
+    metrics = _json_lines(run.metrics)
+    evaluations = {
+        column: results.load(run.evaluation(column))
+        for column in (INITIAL, *config["curriculum"]["phases"])
+        if run.evaluation(column).is_file()
+    }
+    return RunFacts(
+        run,
+        config,
+        read_json(root / "plan.json"),
+        read_json(root / "environment.json"),
+        [entry for entry in metrics if "loss" in entry],
+        [entry for entry in metrics if "loss" not in entry],
+        evaluations,
+        _json_lines(run.interference),
+    )
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

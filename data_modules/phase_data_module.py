@@ -249,7 +249,5 @@ class PhaseDataModule:
         boundary = self.boundary_of(phase)
         key = (boundary.tag, boundary.constraint, limit, prompt_set)
         if key not in self._eval_rows:
-            self._eval_rows[key] = read_eval_rows(
-                self.data, boundary, self.chat, limit, prompt_set
-            )
+            self._eval_rows[key] = read_eval_rows(self.data, boundary, self.chat, limit, prompt_set)
         return self._eval_rows[key]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
-
+from data_modules.answer_format import has_format
 from data_modules.config import TaskConfig
 from data_modules.unification import violations
 
@@ -14,12 +12,4 @@ FORMAT = "format"
 
 def format_violations(text: str, task: TaskConfig) -> list[str]:
     """Names of the rules that an answer breaks: those of ``unify``, and ``format`` where declared."""
-    broken = violations(text, task)
-    if task.format and not _pattern(task.format).fullmatch(" ".join(text.split())):
-        broken.append(FORMAT)
-    return broken
-
-
-@lru_cache(maxsize=256)
-def _pattern(expression: str) -> re.Pattern[str]:
-    return re.compile(expression)
+    return [*violations(text, task), *([] if has_format(text, task) else [FORMAT])]

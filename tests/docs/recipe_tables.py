@@ -133,7 +133,7 @@ def versions_table(cache: Path) -> str:
     """The five versions side by side."""
     columns: dict[str, Column] = {}
     for version in VERSIONS:
-        phases = planned(cache, f"experiment=ten_tasks/{version}")
+        phases = planned(cache, f"experiment={version}")
         for phase, column in phases.items():
             name = version.replace("_", ".")
             columns[f"{name} {phase}" if len(phases) > 1 else name] = column

@@ -2,6 +2,15 @@
 
 from trainer.evaluation.metrics.base import Judged, Metric, RowMetric
 from trainer.evaluation.metrics.measure import figure, per_row
-from trainer.evaluation.metrics.registry import metric, metric_names
+from trainer.evaluation.metrics.registry import check_metric, metric, metric_names
 
-__all__ = ["Judged", "Metric", "RowMetric", "figure", "metric", "metric_names", "per_row"]
+__all__ = [
+    "Judged",
+    "Metric",
+    "RowMetric",
+    "check_metric",
+    "figure",
+    "metric",
+    "metric_names",
+    "per_row",
+]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rapidfuzz.distance import Indel
+
 from data_modules.cleaning.behaviours import is_refusal
 from data_modules.cleaning.language import language_of
 from data_modules.cleaning.quality import faulty_text, repeated_share
@@ -10,10 +12,14 @@ from trainer.evaluation.metrics.base import Judged, RowMetric
 
 #: Share of repeated n-grams from which an answer goes round in circles; as ``cleaning=standard``.
 _MOST_REPETITION = 0.6
+#: Similarity from which an answer is its request again, and the bytes of UTF-8 from which that counts:
+#: "Hello" may be answered so.
+_ECHO = 0.9
+_FEWEST_BYTES = 16
 
 
 class ChatForm(RowMetric):
-    """Whether a reply is one: there, finished, no refusal, no loop, readable, in the right language.
+    """Whether a reply is one: there, finished, readable, in the right language; no refusal, loop or echo.
 
     The language is that of the request, or the one that it asks for ("in English", "用中文"); where
     either side's cannot be told, it does not count. Whether a reply is true or useful is for
@@ -27,6 +33,10 @@ class ChatForm(RowMetric):
         answer = row.answer.strip()
         sound = row.finished and answer and not is_refusal(answer) and not faulty_text(answer)
         if not sound or repeated_share(answer) > _MOST_REPETITION:
+            return 0.0
+        request = row.request.strip()
+        alike = Indel.normalized_similarity(request, answer)
+        if alike >= _ECHO and len(request.encode()) >= _FEWEST_BYTES:
             return 0.0
         wanted = target_language(row.request) or row.language
         return float(not wanted or language_of(answer) in ("", wanted))

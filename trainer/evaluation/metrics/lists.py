@@ -10,7 +10,9 @@ from trainer.evaluation.metrics.tokens import UNSPACED, normalised
 
 _MARKED = re.compile(rf"^\s*{LIST_MARKER}(.*)")
 _LEAD_IN = re.compile(r"[:：]\s*$")
-_INLINE_LEAD = re.compile(r"^[^,，、;；\n]*?(?:[:：]|\s[-–—]\s|\b(?:are|include|including)\b|包括|有)\s*")
+_INLINE_LEAD = re.compile(
+    r"^[^,，、;；\n]*?(?:[:：]|\s[-–—]\s|\b(?:are|include|including)\b|包括|有)\s*"
+)
 _INLINE = re.compile(r"[;；、，]|,(?!\d{3}(?!\d))|\s(?:and|or)\s")
 #: Longest item of a list without markers, in words or Chinese characters; sentences are longer.
 _LONGEST_ITEM = 16
@@ -18,10 +20,10 @@ _LONGEST_INLINE_ITEM = 8
 _WORDS = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 
 _EN = (
-    "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen twenty"
-).split()
-_NUMBERS = {word: number for number, word in enumerate(_EN, start=2)} | {"one": 1, "single": 1}
+    *("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+)
+_NUMBERS = {word: number for number, word in enumerate(_EN, start=2)}
 _ASKS_EN = (
     r"\b(?:give|list|name|provide|suggest|recommend|write|come up with|think (?:of|up)|brainstorm|"
     r"generate|share|tell|what are|propose|offer|describe|create|make|find|identify|i need|i want|show)\b"
@@ -31,7 +33,8 @@ _UNITS = (
     r"|people|person|kid|child|guest|student|word|sentence|of\b|or\b|and\b|to\b))"
 )
 _COUNT_EN = re.compile(
-    rf"{_ASKS_EN}[^.?!\n,:;]{{0,40}}?(?<![\w$.-])(\d{{1,2}}|{'|'.join(_EN)}){_UNITS}(?![\w%.):])", re.I
+    rf"{_ASKS_EN}[^.?!\n,:;]{{0,40}}?(?<![\w$.-])(\d{{1,2}}|{'|'.join(_EN)}){_UNITS}(?![\w%.):])",
+    re.I,
 )
 _ONE_EN = re.compile(
     rf"{_ASKS_EN}[^.?!\n,:;]{{0,20}}?\b(?:an? (?:\w+ ){{0,2}}?(?:idea|suggestion|example|reason|way|tip|"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trainer.evaluation.intervals import bootstrap
 from trainer.evaluation.metrics.base import Judged, Metric
-from trainer.evaluation.results import Figure, wilson
+
+if TYPE_CHECKING:
+    from trainer.evaluation.results import Figure
 
 
 def figure(metric: Metric, rows: Sequence[Judged], bootstrap_samples: int, seed: str) -> Figure:
@@ -25,6 +28,9 @@ def figure(metric: Metric, rows: Sequence[Judged], bootstrap_samples: int, seed:
     Raises:
         ValueError: the metric judges none of the rows.
     """
+    # Here, not above: it takes PyTorch along, and checking a configuration needs only names of metrics.
+    from trainer.evaluation.results import Figure, wilson
+
     statistics = metric.statistics(rows)
     statistics = statistics[~np.isnan(statistics).any(axis=1)]
     n = len(statistics)

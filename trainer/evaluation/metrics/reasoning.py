@@ -17,8 +17,12 @@ _MARKER = re.compile(
     re.I,
 )
 _FRACTION = re.compile(r"\\d?frac\{(-?\d+)\}\{(\d+)\}")
-_NUMBER = re.compile(r"(?<![\w.)])-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s?/\s?\d+(?!\d*[.]\d))?|\d+(?:\.\d+)?")
+_NUMBER = re.compile(
+    r"(?<![\w.)])-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s?/\s?\d+(?!\d*[.]\d))?|\d+(?:\.\d+)?"
+)
 _LETTERS = re.compile(r"(?<![A-Za-z\\{])[A-H](?:[\s、,，]*[A-H])*(?![A-Za-z}=+^_])")
+# "B. 9" opens an answer; in the middle of one it is an option of the question.
+_FIRST_LETTERS = re.compile(r"[(\[【*]*([A-H])[)\]】*]*[.、:)](?![A-Za-z])")
 _ONLY_LETTERS = re.compile(r"[\s(（【\[*$]*[A-H](?:[\s、,，]*[A-H])*[\s)）】\]*.。:：$]*")
 
 
@@ -28,7 +32,8 @@ class AnswerAccuracy(RowMetric):
     It is what stands behind the last "The answer is", "####", "\\boxed{", "答案：", "故选" or the like. The
     gold answer says what kind is looked for: option letters (a set), a number (compared as a fraction,
     so 6, 6.0 and $6 are one, as are 0.5 and 1/2; units do not count), else text. Answers without such
-    words are judged by their last number, last letters or last line.
+    words are judged by their last number, their last line, or letters that they open with or that have a
+    line for themselves.
     """
 
     name = "answer_accuracy"
@@ -61,10 +66,12 @@ def _tail(text: str) -> str | None:
 
 
 def _letters(text: str, tail: str | None) -> frozenset[str]:
-    found = _LETTERS.findall(text if tail is None else tail)
-    if not found:
-        return frozenset()
-    return frozenset(re.sub(r"[^A-H]", "", found[-1 if tail is None else 0]))
+    if tail is None:
+        alone = [line for line in text.split("\n") if _ONLY_LETTERS.fullmatch(line)]
+        opening = _FIRST_LETTERS.match(text)
+        tail = alone[-1] if alone else opening.group(1) if opening else ""
+    found = _LETTERS.search(tail)
+    return frozenset(re.sub(r"[^A-H]", "", found.group())) if found else frozenset()
 
 
 def _number(text: str, tail: str | None) -> Fraction | None:

@@ -50,8 +50,7 @@ def metric(name: str, where: str = "metric") -> Metric:
         where: configuration key that names it, for the fault.
 
     Raises:
-        ConfigFault: there is none of that name, or what there is is no metric; or it needs what this
-            machine does not have (``code_tests`` a sandbox).
+        ConfigFault: there is none of that name, or what there is is no metric.
     """
     if name.startswith(_BENCH) and name.removeprefix(_BENCH) in ALL_TASKS:
         from trainer.evaluation.metrics.bench import BenchAnswer
@@ -63,6 +62,23 @@ def metric(name: str, where: str = "metric") -> Metric:
     if not colon or not module or not attribute or name.startswith(_BENCH):
         raise ConfigFault(Fault(where, name or "empty", "no metric has this name", _nearest(name)))
     return _load(name, where)
+
+
+def check_metric(name: str, where: str, asked: bool) -> None:
+    """Whether :func:`metric` will find it, without loading the libraries behind those built in.
+
+    Args:
+        asked: it will judge answers: a metric with a method ``check_machine()``, which raises
+            ConfigFault, is asked whether it can work here.
+
+    Raises:
+        ConfigFault: as :func:`metric`, or as the method says.
+    """
+    if name in metric_names() and not _BUILT_IN.get(name, "").startswith(f"{_HERE}.code:"):
+        return
+    check_machine = getattr(metric(name, where), "check_machine", None)
+    if asked and check_machine is not None:
+        check_machine()
 
 
 def _nearest(name: str) -> str:

@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 
 from data_modules.cleaning.language import language_of
 from trainer.evaluation.metrics.base import Judged
@@ -49,7 +50,7 @@ class _Grouped:
         for group, name in enumerate(_GROUPS):
             places = np.flatnonzero(groups == group)
             if len(places):
-                chosen = [rows[place] for place in places]
+                chosen = [rows[int(place)] for place in places]
                 result[places, group, 0] = 1
                 result[places, group, 1:] = self._counts(
                     name, [row.answer for row in chosen], [row.gold for row in chosen]
@@ -108,8 +109,8 @@ class ChrF(_Grouped):
     def __init__(self) -> None:
         self._chrf = CHRF()
 
-    def _counts(self, group: str, answers: list[str], golds: list[str]) -> Any:
+    def _counts(self, _: str, answers: list[str], golds: list[str]) -> Any:
         return self._chrf._extract_corpus_statistics(answers, [golds])
 
-    def _score(self, counts: list[int], rows: float) -> float:
+    def _score(self, counts: list[int], _: float) -> float:
         return min(1.0, self._chrf._compute_f_score(counts) / 100)

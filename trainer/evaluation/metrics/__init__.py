@@ -2,9 +2,10 @@
 
 from trainer.evaluation.metrics.base import Judged, Metric, RowMetric
 from trainer.evaluation.metrics.measure import figure, per_row
-from trainer.evaluation.metrics.registry import check_metric, metric, metric_names
+from trainer.evaluation.metrics.registry import NO_METRIC, check_metric, metric, metric_names
 
 __all__ = [
+    "NO_METRIC",
     "Judged",
     "Metric",
     "RowMetric",

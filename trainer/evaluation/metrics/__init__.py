@@ -1,7 +1,7 @@
 """What tells how good answers are: one small class per metric, found by name."""
 
 from trainer.evaluation.metrics.base import Judged, Metric, RowMetric
-from trainer.evaluation.metrics.measure import figure, per_row
+from trainer.evaluation.metrics.measure import figure, measured, per_row
 from trainer.evaluation.metrics.registry import NO_METRIC, check_metric, metric, metric_names
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "RowMetric",
     "check_metric",
     "figure",
+    "measured",
     "metric",
     "metric_names",
     "per_row",

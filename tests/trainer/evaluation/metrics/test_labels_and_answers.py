@@ -90,6 +90,11 @@ GSM = "He used 4-1=3 pounds\nSo he used 3*2=6 pounds\nThe answer is 6."
         ("答案：D", "答案：B", 0),
         ("答案：D", "答案：BD", 0),
         ("答案：D", "已知 A, B, C\nA. 10\nB. 9\nC. 8\nD. 5", 0),  # the question, copied
+        ("答案：D", "Therefore \\boxed{D}.", 1),
+        ("答案：D", "The correct option is (D) 5.", 1),
+        ("The answer is (D) 5.", "D", 1),
+        ("The answer is \\boxed{D}.", "答案：D", 1),
+        ("答案：D. 10", "答案：B. 10", 0),
         ("答案：ABD", "答案：A、B、D", 1),
         ("答案：ABD", "答案：DBA", 1),
         ("So the answer is yes.", "Yes", 1),

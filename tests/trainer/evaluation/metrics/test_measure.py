@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.shared_judged import judged
-from trainer.evaluation.metrics import Judged, RowMetric, figure, metric, per_row
+from trainer.evaluation.metrics import Judged, RowMetric, figure, measured, metric, per_row
 from trainer.evaluation.results import wilson
 
 
@@ -73,3 +73,12 @@ def test_the_interval_holds_the_value() -> None:
     rows = [judged("a b c d e", "a b c d e"), *[judged("x", "one two three four five six")] * 2]
     found = figure(metric("bleu"), rows, 20, "x")
     assert found.low <= found.value <= found.high
+
+
+def test_both_at_once_are_the_two_apart() -> None:
+    for rows in ([*said([0.5, 0.2]), judged("1", "skip")], said([1, 0, 1])):
+        assert measured(Said(), rows, 50, "x") == (
+            figure(Said(), rows, 50, "x"),
+            per_row(Said(), rows),
+        )
+    assert measured(Said(), [judged("1", "skip")], 50, "x") == (None, [None])

@@ -25,6 +25,9 @@ _LETTERS = re.compile(r"(?<![A-Za-z\\])[A-H](?:[\s、,，]*[A-H])*(?![A-Za-z])")
 _FIRST_LETTERS = re.compile(r"[(\[【*]*([A-H])[)\]】*]*[.、:)](?![A-Za-z])")
 _ONLY_LETTERS = re.compile(r"[\s(（【\[*$]*[A-H](?:[\s、,，]*[A-H])*[\s)）】\]}*.。:：$]*")
 
+#: Digits; Python refuses to read numbers of some thousand, and no answer is one.
+_LONGEST_NUMBER = 100
+
 
 class AnswerAccuracy(RowMetric):
     """Whether the final answer is the right one, whatever led to it.
@@ -81,7 +84,7 @@ def _number(text: str, tail: str | None) -> Fraction | None:
         return None
     words = re.sub(r"[,\s]", "", found[-1 if tail is None else 0])
     whole, _, below = words.partition("/")
-    if below and not int(below):
+    if len(words) > _LONGEST_NUMBER or (below and not int(below)):
         return None
     return Fraction(whole) / int(below or 1)
 

@@ -13,10 +13,7 @@ from data_modules.wording import INSTRUCTION
 from trainer.config.rules import above_zero, at_least, share
 from trainer.config.schema import Config
 from trainer.config.validate_mixture import has_root
-from trainer.evaluation.metrics import check_metric
-
-#: Stands for no metric in ``TaskConfig.metric``.
-NO_METRIC = "none"
+from trainer.evaluation.metrics import NO_METRIC, check_metric
 
 
 def data_faults(config: Config) -> Iterator[Fault]:

@@ -31,7 +31,7 @@ _HEAD, _TAIL = 220, 100
 _SHARPNESS = 2.0
 #: What an answer in the manner of the asked task still counts for it when it has nothing to do with
 #: its request: 1 would ignore the request.
-_UNRELATED = 0.25
+_UNRELATED = 0.15
 #: Share of the trees' posteriors that is spread evenly, so that none of them is zero.
 _DOUBT = 1e-3
 _DIGIT = re.compile(r"\d")

@@ -19,7 +19,7 @@ from trainer.evaluation.results import MIXED, NONE
 
 #: Largest share of right answers that the classifier may take for another task's, in cross-validation
 #: and on the mean of the tasks.
-FALSE_ALARMS = 0.015
+FALSE_ALARMS = 0.0125
 #: From this share of repeated n-grams on, an answer goes round in circles and shows no task.
 _CIRCLES = 0.8
 
@@ -80,12 +80,11 @@ class BehaviourJudge:
         self._bound = 0.0
         free = [task for task in self.tasks if not tasks[task].format]
         held_out: dict[str, Posterior] = {}
-        if free and len(known) > 1:
-            self._classifier, held_out = AnswerClassifier.fit(known, seed)
-            self._bound = self._least_bound(
-                {task: held_out[task] for task in free if task in known}
-            )
-        self.gold_report = self._report(known, held_out, free)
+        if free and len(learned) > 1:
+            self._classifier, held_out = AnswerClassifier.fit(learned, seed)
+            self._bound = self._least_bound({task: held_out[task] for task in free})
+        judged = {task: known[task] for task in self.tasks if task in known}
+        self.gold_report = self._report(judged, held_out, free)
 
     @classmethod
     def fit(

@@ -20,6 +20,7 @@ from data_modules.prepare.evaluation_records import read_eval_records
 from data_modules.seeding import generator
 from tests.shared_data import CHATML, REPOSITORY, byte_tokenizer, shared
 from trainer.evaluation.behaviour import BehaviourJudge, Example, training_examples
+from trainer.evaluation.behaviour.judge import FALSE_ALARMS
 
 Examples = Mapping[str, Sequence[Example]]
 FOLDS = 5
@@ -80,6 +81,19 @@ def shuffled(judge: BehaviourJudge, rows: Examples) -> dict[tuple[str, str], lis
     return found
 
 
+def swapped(judge: BehaviourJudge, rows: Examples) -> dict[str, list[str]]:
+    """Behaviours of right answers under another request of their own task: the manner is right, what
+    they say is not."""
+    return {
+        task: judge.behaviours(
+            task,
+            [of_task[place - 1].request for place in range(len(of_task))],
+            [one.answer for one in of_task],
+        )
+        for task, of_task in rows.items()
+    }
+
+
 def attribution(found: Mapping[str, Sequence[str]]) -> tuple[float, float, float]:
     """Share of right answers judged their task's, over rows and on the mean of tasks, and false
     alarms on the mean of tasks."""
@@ -121,6 +135,7 @@ def told(
 def test_cross_validated_on_the_training_rows(data: DataConfig, training: Examples) -> None:
     golds: dict[str, list[str]] = {task: [] for task in training}
     pairs: dict[tuple[str, str], list[str]] = {}
+    wrong: dict[str, list[str]] = {task: [] for task in training}
     order = {
         task: generator(0, "outer", task).permutation(len(training[task])) for task in training
     }
@@ -135,12 +150,17 @@ def test_cross_validated_on_the_training_rows(data: DataConfig, training: Exampl
         judge = BehaviourJudge(data.tasks, rest, seed=0)
         for task, shown in judged(judge, held_out).items():
             golds[task] += shown
+        for task, shown in swapped(judge, held_out).items():
+            wrong[task] += shown
         for pair, shown in shuffled(judge, held_out).items():
             pairs.setdefault(pair, []).extend(shown)
     assert sum(map(len, golds.values())) == 1950
     right, alarms, total = told("cross-validation", golds, pairs)
+    _, _, wrong_alarms = attribution(wrong)
+    print(f"  right manner, another request's answer: judged a leak {wrong_alarms:.3f}")
     assert right >= 0.95
     assert alarms < 0.02
+    assert wrong_alarms < 0.15
     assert total >= 0.90
 
 
@@ -160,7 +180,7 @@ def test_the_report_agrees_with_its_parts(judge: BehaviourJudge, training: Examp
     report = judge.gold_report
     assert report.by_format == []
     assert report.rows == {task: len(rows) for task, rows in training.items()}
-    assert np.mean(list(report.leaked.values())) <= 0.015
+    assert np.mean(list(report.leaked.values())) <= FALSE_ALARMS
     assert min(report.attributed.values()) >= 0.9
     for task, shares in report.confusion.items():
         assert sum(shares.values()) == pytest.approx(1)

@@ -132,7 +132,7 @@ def test_training_examples_are_right_answers_of_all_tasks(tmp_path: Path) -> Non
     tasks = {"a": write_task(tmp_path, "a", 30), "chat": write_task(tmp_path, "chat", 12)}
     tasks["chat"].general = True
     rows = [
-        {"instruction": f"b {i}", "input": "more", "output": f"good {i}", "rejected": "bad"}
+        {"instruction": f"the b {i}", "input": "more", "output": f"good {i}", "rejected": "bad"}
         for i in range(20)
     ]
     write_rows(tmp_path / "train/b.jsonl", rows)
@@ -151,7 +151,7 @@ def test_training_examples_are_right_answers_of_all_tasks(tmp_path: Path) -> Non
     assert {task: len(of_task) for task, of_task in found.items()} == {"a": 15, "chat": 12, "b": 15}
     numbers = [int(one.answer.removeprefix("good ")) for one in found["b"]]
     assert numbers == sorted({*numbers})
-    assert found["b"][0].request == f"b {numbers[0]}\nmore"
+    assert found["b"][0].request == f"the b {numbers[0]}\nmore"
     assert found["b"][0].language == "en"
     assert training_examples(data, 15, seed=0) == found
     assert training_examples(data, 15, seed=1) != found

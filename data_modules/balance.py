@@ -2,7 +2,8 @@
 
 ==============  ==================================================================================
 ``natural``     ``n_i``
-``caps``        ``min(max(n_i, min_rows), max_rows)``
+``caps``        ``min(max(n_i, min_rows), max_rows)``; with ``rows``, the smallest are raised evenly
+                or the largest lowered until the epoch has ``B``, all staying between the two
 ``weights``     ``B * w_i / sum w``
 ``temperature`` ``B * q_i / sum q`` with ``q_i = min(n_i, size_limit) ** (1 / temperature)``
 ``unimax``      ``B`` filled evenly, no task above ``max_repeats * n_i / epochs`` (Chung et al. 2023)
@@ -22,6 +23,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from data_modules.faults import DataFault, Fault
 from data_modules.mixture import BalanceConfig, Strategy
@@ -130,13 +132,13 @@ def epoch_rows(
     sizes = {task: float(one.rows) for task, one in tasks.items()}
     strategy = balance.strategy
     if strategy is Strategy.natural:
-        return EpochRows(sizes, sum(sizes.values()))
+        return EpochRows(sizes, _sum(sizes))
     if strategy is Strategy.caps:
         low = balance.min_rows or 0
         high = math.inf if balance.max_rows is None else max(balance.max_rows, low)
         sizes = {task: float(min(max(rows, low), high)) for task, rows in sizes.items()}
-        return EpochRows(sizes, sum(sizes.values()))
-    budget = float(balance.rows or sum(sizes.values()))
+        return EpochRows(_levelled(sizes, balance.rows, low, high), balance.rows or _sum(sizes))
+    budget = float(balance.rows or _sum(sizes))
     if strategy is Strategy.unimax:
         most = row_limits(tasks, balance)
         caps = {task: most[task] / epochs if epochs else math.inf for task in tasks}
@@ -153,6 +155,26 @@ def epoch_rows(
     whole = sum(shares.values())
     rows = {task: budget * share / whole for task, share in shares.items()}
     return EpochRows(rows, budget, factors)
+
+
+def _sum(sizes: Mapping[str, float]) -> float:
+    return sum(sizes.values())
+
+
+def _levelled(
+    sizes: Mapping[str, float], budget: float | None, low: float, high: float
+) -> dict[str, float]:
+    """Sizes whose sum is ``budget``, if ``low`` and ``high`` allow it: a floor or a ceiling is moved."""
+    if budget is None:
+        return dict(sizes)
+    if budget < _sum(sizes):
+        filled = water_fill(budget, sizes)
+        return {task: max(rows, min(low, sizes[task])) for task, rows in filled.items()}
+    # The floor that gives the budget is water poured over the sizes turned upside down.
+    top = max(sizes.values()) if high == math.inf else high
+    gaps = {task: top - rows for task, rows in sizes.items()}
+    spare = water_fill(max(0.0, top * len(sizes) - budget), gaps)
+    return {task: top - spare[task] for task in sizes}
 
 
 def row_limits(tasks: Mapping[str, TaskFigures], balance: BalanceConfig) -> dict[str, int]:
@@ -215,22 +237,31 @@ def difficulties(
 
 
 def _evaluated(path: Path, tasks: tuple[str, ...], where: str) -> dict[str, float]:
-    rule = "difficulty is 1 - accuracy, or the loss, of every task of the phase"
+    rule = "difficulty is 1 - score, or the loss, of every task of the phase"
     remedy = "Name the evaluation.json of a run on these tasks, or set difficulty_of instead."
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))["tasks"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         seen = f"{path} cannot be read as an evaluation ({error!r})"
         raise DataFault(Fault(where, seen, rule, remedy)) from error
-    accuracy = {task: _figure(entries, task, "accuracy") for task in tasks}
+    score = {task: _score(entries, task) for task in tasks}
     loss = {task: _figure(entries, task, "loss") for task in tasks}
-    if all(one is not None for one in accuracy.values()):
-        return {task: 1.0 - one for task, one in accuracy.items() if one is not None}
+    if all(one is not None for one in score.values()):
+        return {task: 1.0 - one for task, one in score.items() if one is not None}
     missing = sorted(task for task, one in loss.items() if one is None)
     if missing:
         seen = f"{path} has no loss of {', '.join(missing)}"
         raise DataFault(Fault(where, seen, rule, remedy))
     return {task: one for task, one in loss.items() if one is not None}
+
+
+def _score(entries: Any, task: str) -> float | None:
+    """The task's main metric on the ordinary prompts; None where it was not judged."""
+    try:
+        by_metric = entries[task]["sets"]["ordinary"]["processed"]
+        return _figure(by_metric, entries[task]["metric"], "value")
+    except (KeyError, TypeError):
+        return None
 
 
 def _figure(entries: object, task: str, name: str) -> float | None:

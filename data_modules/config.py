@@ -165,6 +165,7 @@ class CleaningConfig:
         refusal: answers that decline ("As an AI language model ...").
         tag_leak: answers that carry a task's tag or constraint text.
         foreign_behaviour: answers that show what their task forbids (``TaskConfig.forbidden``).
+        wrong_format: answers that do not have their task's ``TaskConfig.format``.
         wrong_language: answers not in ``TaskConfig.answer_languages``, untranslated translations.
         min_answer_chars, max_answer_chars, max_prompt_chars: lengths in characters.
         max_repetition: largest share of an answer that repeated n-grams may make up.
@@ -186,6 +187,7 @@ class CleaningConfig:
     refusal: bool = False
     tag_leak: bool = False
     foreign_behaviour: bool = False
+    wrong_format: bool = False
     wrong_language: bool = False
     min_answer_chars: int = 0
     max_answer_chars: int | None = None

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
 
 from data_modules.chat import ChatFormat
-from data_modules.config import BoundaryConfig, DataConfig
-from data_modules.mixture import PromptConfig
-from data_modules.prepare.evaluation_records import read_eval_records
-from data_modules.prepare.tokeniser import Tokeniser, Wording
-from data_modules.records import Reject
+from data_modules.config import BoundaryConfig, DataConfig, PromptSet
+from data_modules.prepare.tokeniser import Tokeniser
+from data_modules.prompt_sets import set_records, set_tasks, set_wording
+from data_modules.records import Message, Reject
 from data_modules.unification import unified
+from data_modules.wording import NO_BOUNDARY
 
 
 @dataclass(frozen=True)
 class EvalRow:
-    """One evaluation row: the prompt's and the whole conversation's tokens, and the gold answer."""
+    """One evaluation row.
+
+    Attributes:
+        prompt_ids, input_ids: tokens of the prompt, and of the whole conversation.
+        supervised: bool [len(input_ids)], which of them are the answer's.
+        answer: the right one.
+        request: the first user turn as it was asked, without tag and constraint.
+        language: of the request.
+        tests: Python assertions behind an answer that is code; "" if none.
+    """
 
     task: str
     prompt_ids: list[int]
@@ -26,23 +36,32 @@ class EvalRow:
     supervised: np.ndarray
     answer: str
     origin: str
+    request: str
+    language: str
+    tests: str = ""
 
 
 def read_eval_rows(
-    data: DataConfig, boundary: BoundaryConfig, chat: ChatFormat, limit: int | None
+    data: DataConfig,
+    boundary: BoundaryConfig,
+    chat: ChatFormat,
+    limit: int | None,
+    prompt_set: PromptSet = PromptSet.ordinary,
 ) -> tuple[dict[str, list[EvalRow]], list[Reject]]:
-    """Tokenised evaluation rows.
+    """Tokenised evaluation rows of one prompt set.
 
     The first ``limit`` that fit of each task (None takes all); a row longer than ``max_seq_len`` is
-    refused. Prompts carry the boundary texts, and neither cues nor paraphrases. Where training answers
-    are unified, gold answers are in the same format.
+    refused. Where training answers are unified, gold answers are in the same format.
     """
-    records, rejects = read_eval_records(data)
-    tokeniser = Tokeniser(data, Wording("", boundary, PromptConfig(), 0), chat)
+    records, rejects = set_records(data, prompt_set)
+    asking = replace(data, tasks=set_tasks(data.tasks))
     result: dict[str, list[EvalRow]] = {}
     for task, of_task in records.items():
         if data.cleaning.unify:
             of_task = [unified(record, data.tasks[task]) for record in of_task]
+        wording = set_wording(data, boundary, prompt_set, task)
+        tokeniser = Tokeniser(asking, wording, chat)
+        bare = Tokeniser(asking, replace(wording, boundary=NO_BOUNDARY), chat)
         words = [tokeniser.worded(record) for record in of_task]
         rows: list[EvalRow] = []
         for record, one, (ids, mask) in zip(
@@ -53,6 +72,23 @@ def read_eval_rows(
                 rejects.append(Reject(task, record.origin, "overlong", reason, ""))
                 continue
             prompt = chat.prompt(one.messages[:-1])
-            rows.append(EvalRow(task, prompt, ids, mask, record.answer, record.origin))
+            request = _first_user_turn(bare.worded(record).messages)
+            rows.append(
+                EvalRow(
+                    task,
+                    prompt,
+                    ids,
+                    mask,
+                    record.answer,
+                    record.origin,
+                    request,
+                    record.language,
+                    record.tests,
+                )
+            )
         result[task] = list(islice(rows, limit))
     return result, rejects
+
+
+def _first_user_turn(messages: Sequence[Message]) -> str:
+    return next(message.content for message in messages if message.role == "user")

@@ -55,8 +55,8 @@ class BalanceConfig:
     """Rows of each task per epoch.
 
     Attributes:
-        rows: rows of an epoch of the phase's own tasks; None takes as many as there are. For the
-            strategies that set shares (weights, temperature, unimax, axes).
+        rows: rows of an epoch of the phase's own tasks; None takes as many as there are. Not for
+            ``natural``.
         min_rows, max_rows: caps of ``strategy: caps``; None leaves that side open.
         weights: relative shares of ``strategy: weights``, one per task of the phase.
         temperature: T of ``temperature`` and of the quantity axis of ``axes``; 1 is natural.
@@ -65,7 +65,7 @@ class BalanceConfig:
         quality, difficulty: exponents a and b of ``axes``.
         importance: task -> factor of ``axes``, default 1.
         difficulty_of: task -> difficulty of ``axes``, higher is harder; or
-        difficulty_from: path of an ``evaluation.json`` that they are read from: 1 - accuracy if every
+        difficulty_from: path of an ``evaluation.json`` that they are read from: 1 - score if every
             task of the phase has one, else the loss.
     """
 

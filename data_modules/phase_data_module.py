@@ -12,7 +12,7 @@ import numpy as np
 
 from data_modules.chat import ChatFormat
 from data_modules.collate import Batch, collate
-from data_modules.config import BoundaryConfig, DataConfig
+from data_modules.config import BoundaryConfig, DataConfig, PromptSet
 from data_modules.evaluation_rows import EvalRow, read_eval_rows
 from data_modules.mixture import MixtureConfig
 from data_modules.packing import lay_out
@@ -59,6 +59,9 @@ class PhaseDataModule:
     plans: dict[str, PhasePlan] = field(default_factory=dict)
     _stores: dict[Path, SampleStore] = field(default_factory=dict)
     _folders: dict[str, Path] = field(default_factory=dict)
+    _eval_rows: dict[Any, tuple[dict[str, list[EvalRow]], list[Reject]]] = field(
+        default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         self.chat = ChatFormat(self.tokenizer, self.data.chat_template)
@@ -284,7 +287,14 @@ class PhaseDataModule:
         return batches
 
     def eval_rows(
-        self, phase: str, limit: int | None
+        self, phase: str, limit: int | None, prompt_set: PromptSet = PromptSet.ordinary
     ) -> tuple[dict[str, list[EvalRow]], list[Reject]]:
-        """Evaluation rows with the prompts of a phase; see ``evaluation_rows.read_eval_rows``."""
-        return read_eval_rows(self.data, self.boundary_of(phase), self.chat, limit)
+        """Evaluation rows with the prompts of a phase; see ``evaluation_rows.read_eval_rows``.
+
+        They are read once; phases with equal boundary texts share them.
+        """
+        boundary = self.boundary_of(phase)
+        key = (boundary.tag, boundary.constraint, limit, prompt_set)
+        if key not in self._eval_rows:
+            self._eval_rows[key] = read_eval_rows(self.data, boundary, self.chat, limit, prompt_set)
+        return self._eval_rows[key]

@@ -32,6 +32,7 @@ class Record:
         language: of the request; see ``data_modules.cleaning.language``. Empty until cleaned.
         contrast: what a negative's answer is compared with, where that is known: the right answer to
             the same request, or one in the right manner. A beginning that both share is not wrong.
+        tests: of an evaluation row whose answer is code: Python assertions; not kept for training rows.
     """
 
     task: str
@@ -46,6 +47,7 @@ class Record:
     quality: float | None = None
     language: str = ""
     contrast: str | None = None
+    tests: str = ""
 
     @property
     def answer(self) -> str:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from trainer.evaluation.results import Evaluation
-from trainer.summary import label
+from trainer.summary import label, special_first
 
 
 def draw_run(evaluations: Mapping[str, Evaluation], metrics: Path, picture: Path) -> None:
     """Write a PNG: a heat map task x phase beside the training curve.
 
-    The heat map shows exact-match accuracy, or evaluation loss where no task was judged.
+    The heat map shows the main metric, or evaluation loss where no task was judged.
 
     Args:
         evaluations: column (``initial`` or a phase) -> results, in training order.
@@ -41,15 +41,15 @@ def draw_run(evaluations: Mapping[str, Evaluation], metrics: Path, picture: Path
 def _heat_map(axes: Any, evaluations: Mapping[str, Evaluation]) -> None:
     columns = list(evaluations)
     last = evaluations[columns[-1]]
-    judged = any(result.accuracy is not None for result in last.values())
-    tasks = [task for task in last if not judged or last[task].accuracy is not None]
-    tasks.sort(key=lambda task: (last[task].general, task))
+    judged = any(result.score is not None for result in last.tasks.values())
+    tasks = [task for task, result in last.tasks.items() if not judged or result.score is not None]
+    tasks = special_first(last, tasks)
 
     def value(column: str, task: str) -> float:
-        result = evaluations[column].get(task)
-        if result is None:
+        result = evaluations[column].tasks.get(task)
+        if result is None or (judged and result.score is None):
             return float("nan")
-        return 100 * (result.accuracy or 0.0) if judged else result.loss
+        return 100 * result.score.value if judged and result.score else result.loss
 
     grid = [[value(column, task) for column in columns] for task in tasks]
     bounds = {"vmin": 0, "vmax": 100} if judged else {}
@@ -62,8 +62,8 @@ def _heat_map(axes: Any, evaluations: Mapping[str, Evaluation]) -> None:
             text = f"{cell:.0f}" if judged else f"{cell:.2f}"
             axes.text(column, row, text, ha="center", va="center", color="w" if dark else "k")
     axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(tasks)), [label(task, last[task]) for task in tasks])
-    axes.set_title("exact-match accuracy, %" if judged else "evaluation loss, nats/token")
+    axes.set_yticks(range(len(tasks)), [label(task, last.tasks[task]) for task in tasks])
+    axes.set_title("score of the main metric, %" if judged else "evaluation loss, nats/token")
 
 
 def _curves(axes: Any, steps: list[dict[str, Any]]) -> None:

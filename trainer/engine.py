@@ -128,8 +128,22 @@ class ZeroEngine:
     @torch.no_grad()
     def nll(self, batch: Batch) -> torch.Tensor:
         """Evaluation: nll sum of each task, float64 [tasks], this rank's batch only."""
-        self.engine.eval()
+        self.eval()
         return self._forward(batch)[1][NLL]
+
+    def eval(self) -> None:
+        """Switch dropout off; :meth:`train_step` switches it on again."""
+        self.engine.eval()
+
+    @property
+    def causal_model(self) -> Any:
+        """The Hugging Face model, for ``generate``."""
+        return self.module.causal_model
+
+    @property
+    def gathers_weights(self) -> bool:
+        """Whether every forward gathers weights from all ranks, so that all must run as many."""
+        return self.stage == 3 and self.world_size > 1
 
     def _grad_norm(self) -> Any:
         norm = self._stage0_norm if self._clips_itself else self.engine.get_global_grad_norm()

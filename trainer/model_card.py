@@ -46,20 +46,37 @@ def model_card(
         if "auto_hard" in plan["phases"][phase.name]:
             words = plan["phases"][phase.name]["auto_hard"]["words"]
             lines += ["", f"Tasks of `{phase.name}`: {words}."]
-    lines += ["", "## Tasks", "", "| task | rows | loss | accuracy |", "|---|---|---|---|"]
+    lines += ["", "## Tasks", "", "| task | rows | loss | metric | score |"]
+    lines += ["|---|---|---|---|---|"]
     for task in sorted(config.data.tasks):
-        result = (results or {}).get(task)
-        loss = f"{result.loss:.3f}" if result else "-"
-        accuracy = f"{result.accuracy:.1%}" if result and result.accuracy is not None else "-"
-        lines.append(f"| {task} | {result.rows if result else '-'} | {loss} | {accuracy} |")
+        result = results.tasks.get(task) if results else None
+        if result is None:
+            lines.append(f"| {task} | - | - | - | - |")
+            continue
+        figure = result.score
+        score = f"{figure.value:.1%} ({figure.low:.0%}-{figure.high:.0%})" if figure else "-"
+        lines.append(
+            f"| {task} | {result.rows} | {result.loss:.3f} | {result.metric or '-'} | {score} |"
+        )
     lines += [
         "",
-        "`rows` are evaluation rows; `loss` is in nats per answer token; `accuracy` is greedy exact "
-        "match.",
+        "`rows` are evaluation rows; `loss` is in nats per answer token; `score` is the metric of greedy "
+        "answers, after the task's post-processing, with its 95 % interval.",
+        *_crosstalk(results),
         "",
         *_prompts(config.data.tasks, phase_boundary(config.boundary, phases[-1].config)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _crosstalk(results: Evaluation | None) -> list[str]:
+    """One sentence per prompt set: how many answers behave like another task."""
+    found = results.crosstalk if results else {}
+    return [
+        f"Crosstalk on the prompt set `{name}`: {one.rate.value:.1%} of the answers behave like "
+        f"another task ({one.rate.low:.1%}-{one.rate.high:.1%})."
+        for name, one in found.items()
+    ]
 
 
 def _prompts(tasks: Mapping[str, TaskConfig], boundary: BoundaryConfig) -> list[str]:

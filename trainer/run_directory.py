@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 
 #: Column name of the weights a run started from.
 INITIAL = "initial"
+_STEP_COLUMN = re.compile(r"step_\d{6,}")
 
 _PACKAGES = ("torch", "deepspeed", "transformers", "peft", "hydra-core", "numpy", "tokenizers")
 
@@ -52,9 +54,12 @@ class RunDirectory:
         return self.phase(phase) / "hf"
 
     def evaluation(self, column: str) -> Path:
-        """Evaluation of a finished phase, or of the weights the first one starts from (INITIAL)."""
-        folder = self.root / INITIAL if column == INITIAL else self.phase(column)
-        return folder / "evaluation.json"
+        """Evaluation of a finished phase, of INITIAL weights, or between phases (``step_column``)."""
+        if column == INITIAL:
+            return self.root / INITIAL / "evaluation.json"
+        if _STEP_COLUMN.fullmatch(column):
+            return self.root / "evaluations" / column / "evaluation.json"
+        return self.phase(column) / "evaluation.json"
 
     def predictions(self, column: str) -> Path:
         """Folder of the answers behind an evaluation: ``<prompt set>/<task>.jsonl``."""
@@ -78,7 +83,7 @@ class RunDirectory:
         for phase in phases:
             shutil.rmtree(self.phase(phase), ignore_errors=True)
         if not continuing:
-            for name in ("phases", "checkpoints", "initial"):
+            for name in ("phases", "checkpoints", "evaluations", INITIAL):
                 shutil.rmtree(self.root / name, ignore_errors=True)
             self.metrics.unlink(missing_ok=True)
 
@@ -88,6 +93,11 @@ class RunDirectory:
             lines = self.metrics.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if json.loads(line)["step"] <= step]
             write_text(self.metrics, "".join(line + "\n" for line in kept))
+
+
+def step_column(global_step: int) -> str:
+    """Name of an evaluation between phases."""
+    return f"step_{global_step:06d}"
 
 
 def read_json(path: Path) -> Any:

@@ -32,7 +32,8 @@ from trainer.curriculum import Phase, lr_at
 from trainer.distributed import Ranks
 from trainer.engine import StepSums, ZeroEngine
 from trainer.evaluation import results as evaluation_results
-from trainer.evaluation.evaluate import evaluate
+from trainer.evaluation.evaluate import Evaluator
+from trainer.evaluation.figures import figures_of
 from trainer.evaluation.results import Evaluation
 from trainer.export import export
 from trainer.metrics import Metrics, open_metrics
@@ -42,7 +43,14 @@ from trainer.negatives_watch import NegativesWatch
 from trainer.objective import row_weights
 from trainer.plan_view import plan_json, print_plan
 from trainer.plan_warnings import phase_warnings, warnings_of
-from trainer.run_directory import INITIAL, RunDirectory, environment, write_json, write_text
+from trainer.run_directory import (
+    INITIAL,
+    RunDirectory,
+    environment,
+    step_column,
+    write_json,
+    write_text,
+)
 from trainer.start import Start, find_start
 from trainer.summary import print_summary
 
@@ -157,6 +165,7 @@ class Run:
         self.console = make_console()
         self.metrics = self._open()
         self.engine = ZeroEngine(model, len(data.tasks), config, device, ranks.world_size)
+        self.evaluator = Evaluator(data, config.evaluation, config.seed, ranks.rank)
         self.evaluations = self._earlier_evaluations()
 
     def _place(self) -> list[Phase]:
@@ -258,6 +267,7 @@ class Run:
             # Figures are read one step late, so that the host never waits for the device.
             if pending is not None:
                 self._record(pending, progress, watch)
+            self._evaluate_between(phase, global_step)
             now = time.perf_counter()
             pending = _Pending(global_step, phase, self.engine.lr, step, sums, now - clock, waited)
             clock = now
@@ -265,6 +275,11 @@ class Run:
         self._record(pending, progress, watch)
         self._record_mixture(phase, trained_rows, trained_tokens)
         progress.close()
+
+    def _evaluate_between(self, phase: Phase, global_step: int) -> None:
+        every = self.config.evaluation.every_steps
+        if every is not None and global_step % every == 0 and global_step < phase.last_step:
+            self._evaluate(step_column(global_step), phase, global_step)
 
     def _step_data(self, phase: Phase, phase_tasks: list[str], index: int) -> _StepData:
         """This rank's micro-batches of a step, and the counts of the whole step."""
@@ -369,25 +384,14 @@ class Run:
             write_json(self.run.phase(phase.name) / "phase.json", state)
 
     def _evaluate(self, column: str, phase: Phase, global_step: int) -> None:
+        """Evaluate under the name of a phase or ``initial``; or, in between, of a step."""
         path = self.run.evaluation(column)
-        results = evaluate(
-            self.engine,
-            self.data,
-            phase.name,
-            self.config.evaluation,
-            self.ranks.rank,
-            path.parent / "predictions",
-        )
-        self.evaluations[column] = results
-        if not self.ranks.is_main:
-            return
-        evaluation_results.save(path, results)
-        values: dict[str, Any] = {"phase": column}
-        for task, result in results.items():
-            values[f"eval/loss/{task}"] = result.loss
-            if result.accuracy is not None:
-                values[f"eval/accuracy/{task}"] = result.accuracy
-        self.metrics.write(global_step, values)
+        found = self.evaluator.evaluate(self.engine, phase.name, path.parent)
+        if column in (INITIAL, phase.name):
+            self.evaluations[column] = found
+        if self.ranks.is_main:
+            evaluation_results.save(path, found)
+            self.metrics.write(global_step, {"phase": column, **figures_of(found)})
 
     def _print_paths(self) -> None:
         made = [("metrics", self.run.metrics), ("picture", self.run.picture)]

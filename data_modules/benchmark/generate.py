@@ -7,14 +7,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
+from data_modules.benchmark.flaws import contrast_rows, poor_rows_of, spoiled
 from data_modules.benchmark.general import skill_of
 from data_modules.benchmark.rows import SPLITS, rows
-from data_modules.benchmark.spec import ALL_TASKS, GENERAL, BenchmarkSpec
+from data_modules.benchmark.spec import ALL_TASKS, GENERAL, TASKS, BenchmarkSpec
 from data_modules.benchmark.tokenizer import build_tokenizer
 
 #: Raised whenever the same spec gives other bytes.
@@ -76,6 +77,10 @@ def _identity(spec: BenchmarkSpec) -> dict[str, object]:
     # task_rows now holds final counts: 50 rows doubled and 100 rows as they are make the same
     # files.
     fields["multiplier"] = 1.0
+    # Folders that were made before these settings existed stay what they are.
+    for name in ("poor_rows", "contrast_rows"):
+        if not fields[name]:
+            del fields[name]
     return {"format_version": FORMAT_VERSION, "spec": fields}
 
 
@@ -117,10 +122,22 @@ def _digest(path: Path) -> str | None:
 
 
 def _write(spec: BenchmarkSpec, root: Path) -> None:
+    poor = poor_rows_of(spec)
     for split in SPLITS:
         for task in ALL_TASKS:
+            flaws = poor.get(task, {}) if split == "train" else {}
             wanted = spec.rows_of(task) if split == "train" else spec.eval_rows
-            _write_rows(root / split / f"{task}.jsonl", islice(rows(spec, split, task), wanted))
+            _write_rows(
+                root / split / f"{task}.jsonl",
+                (
+                    spoiled(spec, task, row, flaws[number]) if number in flaws else row
+                    for number, row in enumerate(islice(rows(spec, split, task), wanted))
+                ),
+            )
+    contrast = list(contrast_rows(spec))
+    for task in TASKS if contrast else ():
+        mine = (row for row in contrast if row["task"] == task)
+        _write_rows(root / "contrast" / f"{task}.jsonl", mine)
     if spec.base_rows:
         base = rows(spec, "train", GENERAL, stream_name="base")
         _write_rows(root / BASE_FILE, islice(base, spec.base_rows))
@@ -138,7 +155,7 @@ def _write(spec: BenchmarkSpec, root: Path) -> None:
     )
 
 
-def _write_rows(path: Path, lines: Iterator[dict[str, str]]) -> None:
+def _write_rows(path: Path, lines: Iterable[dict[str, str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for row in lines:

@@ -48,6 +48,10 @@ class BenchmarkSpec:
         eval_rows: rows per task in each of the three evaluation sets.
         base_rows: rows of ``train/base.jsonl``, the general-only corpus that a base model is
             trained on; 0 writes no such file.
+        poor_rows: training rows of the specialised tasks whose answer is poor: another task's, or behind
+            a greeting; see `flaws`.
+        contrast_rows: rows of ``contrast/<task>.jsonl``, which carry another task's cue and are
+            answered rightly; 0 writes no such file.
         cue_probability: share of training rows that carry their task's surface cue; the others
             carry none.
         min_cells: fewest cells in a payload.
@@ -62,6 +66,8 @@ class BenchmarkSpec:
     general_rows: int = 1200
     eval_rows: int = 200
     base_rows: int = 0
+    poor_rows: int = 0
+    contrast_rows: int = 0
     cue_probability: float = 0.9
     min_cells: int = 3
     max_cells: int = 5
@@ -80,7 +86,10 @@ class BenchmarkSpec:
             ValueError: naming all faulty fields at once, each with the value seen and the rule.
         """
         faults: list[str] = []
-        for name in ("general_rows", "eval_rows", "base_rows", "multiplier"):
+        for name in (
+            *("general_rows", "eval_rows", "base_rows", "multiplier"),
+            *("poor_rows", "contrast_rows"),
+        ):
             if getattr(self, name) < 0:
                 faults.append(f"{name}={getattr(self, name)!r}: must not be negative")
         for name in ("cue_probability", "filler_probability"):

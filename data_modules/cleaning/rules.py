@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from data_modules.answer_format import has_format
 from data_modules.cleaning.behaviours import behaviours_of, is_refusal
 from data_modules.cleaning.language import language_of
 from data_modules.cleaning.quality import faulty_text, quality_of, repeated_share
@@ -147,6 +148,18 @@ class ForeignBehaviour(Rule):
         if not shown:
             return None
         return "the answer shows " + " and ".join(sorted(behaviour.value for behaviour in shown))
+
+
+class WrongFormat(Rule):
+    """Answers that do not have their task's declared format."""
+
+    name = "wrong_format"
+
+    def check(self, record: Record, task: TaskConfig) -> str | None:
+        """The answer as a whole does not match ``TaskConfig.format``."""
+        if record.negative or has_format(record.answer, task):
+            return None
+        return f"the answer '{record.answer[:60]}' does not have the task's format"
 
 
 _TARGETS = {
@@ -324,6 +337,7 @@ def row_rules(cleaning: CleaningConfig, tasks: Mapping[str, TaskConfig]) -> list
         Refusal() if cleaning.refusal else None,
         TagLeak(tasks) if cleaning.tag_leak else None,
         ForeignBehaviour() if cleaning.foreign_behaviour else None,
+        WrongFormat() if cleaning.wrong_format else None,
         WrongLanguage() if cleaning.wrong_language else None,
         Repetition(cleaning.max_repetition) if cleaning.max_repetition is not None else None,
         Quality(cleaning.min_quality) if cleaning.min_quality > 0 else None,

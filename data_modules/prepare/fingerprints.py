@@ -65,6 +65,7 @@ def _row_settings(task: TaskConfig) -> dict[str, Any]:
         "forbidden": task.forbidden,
         "answer_languages": task.answer_languages,
         "translates": task.translates,
+        "format": task.format,
     }
 
 

@@ -7,8 +7,8 @@ messages    ``messages: [{role, content}, ...]``, role one of system, user, assi
 sharegpt    ``conversations: [{from, value}, ...]``, from one of human, user, gpt, assistant, system
 =========== ==============================================================================
 
-Any row may also have ``id``, ``negative``, ``behaves_like``, ``rejected`` and ``quality``. Null means
-absent. CSV knows only text, so flags and numbers are also read from text, and turns from JSON text.
+Any row may also have ``id``, ``negative``, ``behaves_like``, ``rejected``, ``quality`` and ``tests`` (Python
+assertions that evaluation runs behind an answer that is code). Null means absent. CSV knows only text, so flags and numbers are also read from text, and turns from JSON text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from data_modules.records import ROLES, Message, Record
 FIELDS = (
     *("instruction", "input", "output", "prompt", "completion", "response"),
     *("messages", "role", "content", "conversations", "from", "value"),
-    *("id", "negative", "behaves_like", "rejected", "quality"),
+    *("id", "negative", "behaves_like", "rejected", "quality", "tests"),
 )
 
 # The fields that tell a format, in the order in which auto looks for them.
@@ -94,6 +94,7 @@ def record_of(row: Any, task: str, source_name: str, source: SourceConfig, origi
         behaves_like=_optional_text(row, "behaves_like", fields),
         rejected=_rejected(row, fields, messages[-1].content, negative),
         quality=_quality(row, fields),
+        tests=_optional_text(row, "tests", fields),
     )
 
 

@@ -211,7 +211,7 @@ def _negatives(key: str, negatives: NegativesConfig) -> Iterator[Fault]:
 
 #: Settings of a balance -> the strategies that use them.
 _USED_BY = {
-    "rows": (Strategy.weights, Strategy.temperature, Strategy.unimax, Strategy.axes),
+    "rows": tuple(strategy for strategy in Strategy if strategy is not Strategy.natural),
     "min_rows": (Strategy.caps,),
     "max_rows": (Strategy.caps,),
     "weights": (Strategy.weights,),

@@ -1,88 +1,218 @@
-"""Evaluate the live model on every task that has evaluation rows."""
+"""Evaluate a model on every task that has evaluation rows, in every prompt set asked for."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
 from data_modules.collate import collate
-from data_modules.config import Metric, TaskConfig
+from data_modules.config import PromptSet
 from data_modules.evaluation_rows import EvalRow
 from data_modules.phase_data_module import PhaseDataModule
+from data_modules.prompt_sets import available
 from data_modules.rejects import count_rejects, reject_words
 from data_modules.samples import Sample, SampleStore
-from data_modules.unification import unify, violations
 from trainer.config.schema import EvaluationConfig
 from trainer.console import LOGGER
-from trainer.engine import ZeroEngine
+from trainer.evaluation.behaviour import BehaviourJudge, crosstalk, leaks, training_examples
 from trainer.evaluation.generate import Answer, generate
+from trainer.evaluation.judge import NO_METRIC, JudgedSet, judge_set
+from trainer.evaluation.model import EvaluatedModel
 from trainer.evaluation.results import Evaluation, TaskResult
+from trainer.evaluation.soft_crosstalk import soft_crosstalk
 from trainer.run_directory import write_text
 
+RowsOf = dict[str, list[EvalRow]]
+AnswersOf = dict[str, dict[PromptSet, list[Answer]]]
 
-def evaluate(
-    engine: ZeroEngine,
-    data: PhaseDataModule,
-    phase: str,
-    config: EvaluationConfig,
-    rank: int,
-    predictions: Path,
-) -> Evaluation:
-    """Evaluate all tasks with the prompts of ``phase``; the same result on every rank.
 
-    Args:
-        predictions: folder that gets ``<task>.jsonl`` with every generated answer (main rank).
-    """
-    rows_of, rejects = data.eval_rows(phase, config.rows_per_task)
-    if rejects:
-        LOGGER.warning("evaluation rows left out: %s", reject_words(count_rejects(rejects)))
-    rows_of = {task: rows for task, rows in rows_of.items() if rows}
-    losses = _losses(engine, data, rows_of, config.batch_size, rank)
-    results: Evaluation = {}
-    for task, rows in rows_of.items():
-        accuracy, truncated, in_format = None, None, None
-        task_config = data.data.tasks[task]
-        if config.generate and task_config.metric is Metric.exact_match:
-            answers = generate(
-                engine, data.tokenizer, rows, task_config.max_new_tokens, config.batch_size, rank
+class Evaluator:
+    """Evaluates models of one run; reads the rows and fits the judge of behaviours once."""
+
+    def __init__(
+        self, data: PhaseDataModule, config: EvaluationConfig, seed: int, rank: int
+    ) -> None:
+        self.data, self.config, self.seed, self.rank = data, config, seed, rank
+        self._behaviour: BehaviourJudge | None = None
+        self._warned: set[str] = set()
+
+    def evaluate(self, model: EvaluatedModel, phase: str, folder: Path) -> Evaluation:
+        """Evaluate with the prompts of ``phase``; the same result on every rank.
+
+        Args:
+            folder: the main rank writes ``predictions/<prompt set>/<task>.jsonl`` and
+                ``leaks.jsonl`` there.
+        """
+        sets = {one: self._rows(phase, one) for one in self._prompt_sets()}
+        ordinary = sets[PromptSet.ordinary]
+        losses = eval_losses(model, self.data, ordinary, self.config.batch_size, self.rank)
+        answers = self._answers(model, sets)
+        soft: dict[str, dict[str, float]] = {}
+        special = [task for task in ordinary if not self.data.data.tasks[task].general]
+        if self.config.soft_crosstalk_rows and len(special) > 1:
+            soft = soft_crosstalk(
+                model,
+                self.data.tokenizer,
+                ordinary,
+                special,
+                self.config.soft_crosstalk_rows,
+                self.config.batch_size,
+                self.rank,
             )
-            right = [
-                exact_match(row, answer, task_config)
-                for row, answer in zip(rows, answers, strict=True)
-            ]
-            broken = [violations(answer.text, task_config) for answer in answers]
-            accuracy = sum(right) / len(rows)
-            in_format = broken.count([]) / len(rows)
-            truncated = sum(not answer.finished for answer in answers)
-            if rank == 0:
-                _write_predictions(predictions / f"{task}.jsonl", rows, answers, right, broken)
-        results[task] = TaskResult(
-            len(rows), losses[task], task_config.general, accuracy, truncated, in_format
+        return self._on_main_rank(
+            model.world_size, lambda: self._judged(sets, losses, answers, soft, folder)
         )
-    return results
+
+    def _prompt_sets(self) -> list[PromptSet]:
+        """The ordinary set is always there: losses are measured on it."""
+        asked = self.config.prompt_sets if self.config.generate else []
+        return list(dict.fromkeys([PromptSet.ordinary, *asked]))
+
+    def _rows(self, phase: str, prompt_set: PromptSet) -> RowsOf:
+        rows_of, rejects = self.data.eval_rows(phase, self.config.rows_per_task, prompt_set)
+        if rejects:
+            words = reject_words(count_rejects(rejects))
+            self._warn(f"evaluation rows of set '{prompt_set.value}' left out: {words}")
+        for task in self.data.evaluated_tasks:
+            why = available(self.data.data, task, prompt_set)
+            if why:
+                self._warn(f"prompt set '{prompt_set.value}' leaves out task '{task}': {why}")
+        return {task: rows for task, rows in rows_of.items() if rows}
+
+    def _warn(self, words: str) -> None:
+        if words not in self._warned:
+            self._warned.add(words)
+            LOGGER.warning("%s", words)
+
+    def _answers(self, model: EvaluatedModel, sets: Mapping[PromptSet, RowsOf]) -> AnswersOf:
+        """Greedy answers of every task that a metric judges; a task's sets share batches."""
+        result: AnswersOf = {}
+        if not self.config.generate:
+            return result
+        for task, settings in self.data.data.tasks.items():
+            asked = [one for one, rows_of in sets.items() if task in rows_of]
+            if settings.metric == NO_METRIC or not asked:
+                continue
+            rows = [row for one in asked for row in sets[one][task]]
+            answers = iter(
+                generate(
+                    model,
+                    self.data.tokenizer,
+                    rows,
+                    settings.max_new_tokens,
+                    self.config.batch_size,
+                    self.rank,
+                )
+            )
+            result[task] = {one: [next(answers) for _ in sets[one][task]] for one in asked}
+        return result
+
+    def _on_main_rank(self, world_size: int, work: Any) -> Evaluation:
+        """The main rank's result, or its error, on every rank."""
+        found: list[Any] = [None]
+        if self.rank == 0:
+            try:
+                found = [work()]
+            except Exception as error:  # raised on all ranks below: none may wait for ever
+                if world_size == 1:
+                    raise
+                found = [error]
+        if world_size > 1:
+            dist.broadcast_object_list(found, src=0)
+        if isinstance(found[0], Exception):
+            raise found[0]
+        evaluation: Evaluation = found[0]
+        return evaluation
+
+    def _judged(
+        self,
+        sets: Mapping[PromptSet, RowsOf],
+        losses: Mapping[str, float],
+        answers: AnswersOf,
+        soft: dict[str, dict[str, float]],
+        folder: Path,
+    ) -> Evaluation:
+        tasks = self.data.data.tasks
+        behaviour = self._judge(answers)
+        judged: dict[PromptSet, dict[str, JudgedSet]] = {one: {} for one in sets}
+        for task, by_set in answers.items():
+            for prompt_set, given in by_set.items():
+                rows = sets[prompt_set][task]
+                one = judge_set(
+                    task,
+                    tasks[task],
+                    rows,
+                    given,
+                    [self.data.tokenizer.decode(row.prompt_ids) for row in rows],
+                    behaviour,
+                    self.config.bootstrap_samples,
+                )
+                judged[prompt_set][task] = one
+                name = f"predictions/{prompt_set.value}/{task}.jsonl"
+                write_json_lines(folder / name, one.predictions)
+        if behaviour is not None:
+            predictions = {
+                one.value: {task: found.predictions for task, found in by_task.items()}
+                for one, by_task in judged.items()
+            }
+            write_json_lines(folder / "leaks.jsonl", leaks(tasks, predictions))
+        return Evaluation(
+            {
+                task: TaskResult(
+                    rows=len(rows),
+                    loss=losses[task],
+                    general=tasks[task].general,
+                    metric="" if tasks[task].metric == NO_METRIC else tasks[task].metric,
+                    sets={
+                        one.value: by_task[task].result
+                        for one, by_task in judged.items()
+                        if task in by_task
+                    },
+                )
+                for task, rows in sets[PromptSet.ordinary].items()
+            },
+            {}
+            if behaviour is None
+            else {
+                one.value: crosstalk(
+                    tasks,
+                    {task: found.behaviours or [] for task, found in by_task.items()},
+                    {task: found.scores for task, found in by_task.items()},
+                    {task: [row.language for row in sets[one][task]] for task in by_task},
+                    behaviour.gold_report,
+                    self.config.bootstrap_samples,
+                )
+                for one, by_task in judged.items()
+                if by_task
+            },
+            soft,
+        )
+
+    def _judge(self, answers: AnswersOf) -> BehaviourJudge | None:
+        """The judge of behaviours; None where none is asked for or one task alone is answered."""
+        if not self.config.behaviours or len(answers) < 2:
+            return None
+        if self._behaviour is None:
+            tasks = {task: self.data.data.tasks[task] for task in answers}
+            examples = training_examples(self.data, list(tasks), self.seed)
+            self._behaviour = BehaviourJudge.fit(tasks, examples, self.seed)
+        return self._behaviour
 
 
-def exact_match(row: EvalRow, answer: Answer, task: TaskConfig) -> bool:
-    """The answer ended by itself and is the gold answer, both in the task's format.
-
-    Outer white space does not count.
-    """
-    processed, gold = unify(answer.text, task).strip(), unify(row.answer, task).strip()
-    return answer.finished and processed == gold
-
-
-def _losses(
-    engine: ZeroEngine,
+def eval_losses(
+    model: EvaluatedModel,
     data: PhaseDataModule,
-    rows_of: dict[str, list[EvalRow]],
+    rows_of: Mapping[str, Sequence[EvalRow]],
     batch_size: int,
     rank: int,
 ) -> dict[str, float]:
-    """Mean nll per supervised token of each task."""
+    """Mean nll per supervised token of each task, in nats; the same on every rank."""
     store = SampleStore.build(
         data.tasks,
         (
@@ -94,11 +224,11 @@ def _losses(
     by_length = np.argsort(store.lengths, kind="stable")
     batches = [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
     real = len(batches)
-    batches += [batches[-1][:1]] * (-real % engine.world_size)
-    sums = torch.zeros(engine.tasks, dtype=torch.float64, device=engine.device)
-    for number in range(rank, len(batches), engine.world_size):
+    batches += [batches[-1][:1]] * (-real % model.world_size)
+    sums = torch.zeros(model.tasks, dtype=torch.float64, device=model.device)
+    for number in range(rank, len(batches), model.world_size):
         rows = batches[number]
-        sums += engine.nll(
+        sums += model.nll(
             collate(
                 store,
                 rows,
@@ -108,9 +238,9 @@ def _losses(
                 empty=number >= real,
             )
         )
-    if engine.world_size > 1:
+    if model.world_size > 1:
         dist.all_reduce(sums)
-    tokens = np.bincount(store.task_ids, weights=store.answer_tokens, minlength=engine.tasks)
+    tokens = np.bincount(store.task_ids, weights=store.answer_tokens, minlength=model.tasks)
     total = sums.tolist()
     return {
         task: total[data.tasks.index(task)] / float(tokens[data.tasks.index(task)])
@@ -118,25 +248,7 @@ def _losses(
     }
 
 
-def _write_predictions(
-    path: Path,
-    rows: list[EvalRow],
-    answers: list[Answer],
-    right: list[bool],
-    broken: list[list[str]],
-) -> None:
-    lines = [
-        json.dumps(
-            {
-                "origin": row.origin,
-                "answer": answer.text,
-                "gold": row.answer,
-                "right": ok,
-                "finished": answer.finished,
-                "format_violations": rules,
-            },
-            ensure_ascii=False,
-        )
-        for row, answer, ok, rules in zip(rows, answers, right, broken, strict=True)
-    ]
-    write_text(path, "".join(line + "\n" for line in lines))
+def write_json_lines(path: Path, values: Sequence[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line, in one rename."""
+    lines = [json.dumps(value, ensure_ascii=False) + "\n" for value in values]
+    write_text(path, "".join(lines))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -12,7 +12,7 @@ from transformers import GenerationConfig
 
 from data_modules.evaluation_rows import EvalRow
 from trainer.attention import generation_attention
-from trainer.engine import ZeroEngine
+from trainer.evaluation.model import EvaluatedModel
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Answer:
 
 
 def generate(
-    engine: ZeroEngine,
+    model: EvaluatedModel,
     tokenizer: Any,
     rows: Sequence[EvalRow],
     max_new_tokens: int,
@@ -34,50 +34,52 @@ def generate(
 ) -> list[Answer]:
     """Greedy answers to all rows, on every rank, in the order of ``rows``.
 
-    Rows are sorted by prompt length, so that little is padded, and dealt to ranks batch by batch.
-    Every rank runs the same number of batches (ZeRO-3 gathers weights in each forward).
+    Rows are sorted by prompt length, so that little is padded, and dealt to ranks batch by batch:
+    which rows share a batch does not depend on the number of ranks.
     """
     by_length = sorted(range(len(rows)), key=lambda index: len(rows[index].prompt_ids))
     batches = [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
-    batches += [batches[-1]] * (-len(batches) % engine.world_size)
-    mine = batches[rank :: engine.world_size]
+    batches += [batches[-1]] * (-len(batches) % model.world_size)
     answers: dict[int, Answer] = {}
-    model = engine.module.causal_model
-    engine.engine.eval()
-    with generation_attention(model), torch.no_grad():
-        for batch in mine:
+    model.eval()
+    with generation_attention(model.causal_model), torch.no_grad():
+        for batch in batches[rank :: model.world_size]:
             prompts = [rows[index].prompt_ids for index in batch]
-            for index, ids in zip(
-                batch, _continue(engine, model, tokenizer, prompts, max_new_tokens), strict=True
-            ):
+            output = continued(model, tokenizer, prompts, max_new_tokens)
+            for index, ids in zip(batch, output.sequences.tolist(), strict=True):
+                ids = ids[-output.new_tokens :]
                 finished = tokenizer.eos_token_id in ids
                 ids = ids[: ids.index(tokenizer.eos_token_id)] if finished else ids
                 text = tokenizer.decode(
                     ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
                 )
                 answers[index] = Answer(index, text.strip(), finished)
-    if engine.world_size > 1:
-        shards: list[Any] = [None] * engine.world_size
+    if model.world_size > 1:
+        shards: list[Any] = [None] * model.world_size
         dist.all_gather_object(shards, answers)
         answers = {index: answer for shard in shards for index, answer in shard.items()}
     return [answers[index] for index in range(len(rows))]
 
 
-def _continue(
-    engine: ZeroEngine,
-    model: Any,
-    tokenizer: Any,
-    prompts: list[list[int]],
-    max_new_tokens: int,
-) -> list[list[int]]:
-    """New token ids of each prompt, greedy, with a key-value cache."""
+class Continued(NamedTuple):
+    """Continued prompts: ids [rows, width + new_tokens], logits of the first new token [rows, V]."""
+
+    sequences: torch.Tensor
+    new_tokens: int
+    first_logits: torch.Tensor
+
+
+def continued(
+    model: EvaluatedModel, tokenizer: Any, prompts: list[list[int]], max_new_tokens: int
+) -> Continued:
+    """Greedy continuations, with a key-value cache; prompts are padded on the left."""
     width = max(len(prompt) for prompt in prompts)
     pad = tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts], device=engine.device)
+    ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-    output = model.generate(
+    output = model.causal_model.generate(
         input_ids=ids,
-        attention_mask=mask.to(engine.device),
+        attention_mask=mask.to(model.device),
         generation_config=GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,
@@ -85,8 +87,11 @@ def _continue(
             use_cache=True,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=pad,
+            return_dict_in_generate=True,
+            output_logits=max_new_tokens == 1,
         ),
-        synced_gpus=engine.stage == 3 and engine.world_size > 1,
+        synced_gpus=model.gathers_weights,
     )
-    result: list[list[int]] = output[:, width:].tolist()
-    return result
+    new_tokens = output.sequences.shape[1] - width
+    logits = output.logits[0] if max_new_tokens == 1 else torch.empty(0)
+    return Continued(output.sequences, new_tokens, logits)

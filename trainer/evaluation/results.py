@@ -120,8 +120,8 @@ class Evaluation:
     Attributes:
         tasks: task -> result.
         crosstalk: prompt set -> crosstalk; empty where behaviours are not judged.
-        soft_crosstalk: specialised task -> task -> probability of the first token of that task's
-            right answers, over those of all tasks; empty where not measured.
+        soft_crosstalk: specialised task -> task -> excess probability of beginning in its manner;
+            see ``trainer.evaluation.soft_crosstalk``. Empty where not measured.
     """
 
     tasks: dict[str, TaskResult]

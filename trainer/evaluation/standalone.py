@@ -1,0 +1,49 @@
+"""Evaluate a model directory, ours or anyone's, without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer import distributed
+from trainer.config.schema import Config
+from trainer.config.validate import validate
+from trainer.console import LOGGER, make_console, quieten_libraries, start_logging
+from trainer.evaluation import results
+from trainer.evaluation.evaluate import Evaluator
+from trainer.evaluation.model import LoadedModel
+from trainer.evaluation.results import Evaluation
+from trainer.model import load_model
+from trainer.summary import print_summary
+from trainer.train import make_data
+
+
+def evaluate_directory(config: Config) -> Evaluation:
+    """Evaluate ``init_from``, else the model itself, under the ranks that the launcher started.
+
+    Prompts are those of the last selected phase. Writes ``evaluation/evaluation.json``, the answers and
+    the leaks into the run directory.
+
+    Raises:
+        UserFault: on every rank, before anything is evaluated.
+    """
+    ranks = distributed.ranks_from_environment()
+    validate(config, ranks.world_size)
+    quieten_libraries()
+    distributed.set_threads(config.cluster, ranks)
+    data = make_data(config, config.init_from)
+    device = distributed.init(config.cluster, ranks)
+    folder = Path(config.output_dir) / "evaluation"
+    start_logging(folder / f"rank_{ranks.rank}.log", ranks.is_main)
+    name = config.init_from or config.model.path
+    model = load_model(config.model, data.tokenizer, config.init_from, config.seed)
+    phase = list(data.mixtures)[-1]
+    LOGGER.info("Evaluates %s with the prompts of phase '%s'.", name, phase)
+    evaluator = Evaluator(data, config.evaluation, config.seed, ranks.rank)
+    loaded = LoadedModel(model, len(data.tasks), device, ranks.world_size)
+    found = evaluator.evaluate(loaded, phase, folder)
+    if ranks.is_main:
+        results.save(folder / "evaluation.json", found)
+        console = make_console()
+        print_summary(console, {Path(str(name)).name or "model": found})
+        console.print(f"evaluation: {folder / 'evaluation.json'}", soft_wrap=True)
+    return found

@@ -47,7 +47,7 @@ def _most(config: Config, key: str, most: int) -> Iterator[Fault]:
     at_least(key, most, 1, faults)
     yield from faults
     count = len(hard_candidates(config.data))
-    if most >= count and config.data.tasks:
+    if 0 < count <= most:  # none at all is a fault of the phase's tasks
         yield Fault(
             key,
             f"{most}, but there are {count} specialised tasks with training rows",

@@ -64,12 +64,13 @@ class Course:
             found[name] = Undecided(fewest, settings.most)
         return found
 
-    def waiting_words(self, name: str) -> str:
-        """What is known of a waiting phase's tasks."""
+    def waiting_words(self, name: str, steps: tuple[int, int]) -> str:
+        """What is known of a waiting phase, whose ``steps`` lie between two numbers."""
         settings, (column, _) = self.phases[name].auto_hard, self.waiting[name]
+        low, high = steps
         return (
-            f"picked at its start from the evaluation of phase '{column}', by "
-            f"{settings.by.value}, at most {settings.most}"
+            f"{low if low == high else f'{low} to {high}'} steps, tasks picked at its start from the "
+            f"evaluation of phase '{column}', by {settings.by.value}, at most {settings.most}"
         )
 
     def choose(self, name: str, evaluations: Mapping[str, Evaluation]) -> Choice:
@@ -158,15 +159,18 @@ def _planned_choice(config: Config, name: str, start: Start, run: RunDirectory) 
         remedy = (
             f"Run it behind another phase, or set {key}.evaluation to the evaluation.json of a run."
         )
+        order = list(config.curriculum.phases)
+        before = order[: order.index(name)]
+        seen = f"no finished phase '{before[-1]}' in {run.root}" if before else "no phase before it"
         rule = "its tasks are picked by the evaluation of the phase before"
-        raise ConfigFault(Fault(key, "no phase before it", rule, remedy))
+        raise ConfigFault(Fault(key, seen, rule, remedy))
     if not path.is_file():
         rule = "its tasks are picked by that evaluation"
         remedy = (
             f"Evaluate the phase before, or set {key}.evaluation to the evaluation.json of a run."
         )
         raise ConfigFault(Fault(key, f"no file {path}", rule, remedy))
-    before = None
+    earlier = None
     if settings.by is HardBy.loss_fall:
         before_path = _evaluation_before(path)
         if before_path is None:
@@ -178,8 +182,8 @@ def _planned_choice(config: Config, name: str, start: Start, run: RunDirectory) 
                     f"Set {key}.by=score.",
                 )
             )
-        before = _load(before_path, key)
-    return _pick(config, name, _load(path, key), before, str(path), str(path))
+        earlier = _load(before_path, key)
+    return _pick(config, name, _load(path, key), earlier, str(path), str(path))
 
 
 def _pick(

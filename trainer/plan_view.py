@@ -59,7 +59,7 @@ def _later_json(
     """What is known of a phase whose steps are not numbered yet."""
     if name in course.waiting:
         bounds = data.step_bounds(name)
-        return {"steps": list(bounds), "waiting": course.waiting_words(name)}
+        return {"steps": list(bounds), "waiting": course.waiting_words(name, bounds)}
     steps = data.plans[name].steps
     entry = _phase_json(data, _unplaced(name, steps, course), config, world)
     del entry["first_step"], entry["last_step"]
@@ -160,9 +160,7 @@ def print_plan(
         _print_phase(console, phase, plan["phases"][phase.name], config)
     for name, entry in plan.get("later", {}).items():
         if "waiting" in entry:
-            low, high = entry["steps"]
-            steps = f"{low}" if low == high else f"{low} to {high}"
-            console.print(f"{name}: {steps} steps, tasks {entry['waiting']}", soft_wrap=True)
+            console.print(f"{name}: {entry['waiting']}", soft_wrap=True)
         else:
             assert course is not None, "only a course has later phases"
             _print_phase(console, _unplaced(name, entry["steps"][0], course), entry, config)

@@ -43,13 +43,7 @@ def prepare(config: Config) -> None:
     write_text(folder / "report.html", render_page(report))
     shutil.copyfile(data.rejects_file(next(iter(data.mixtures))), folder / "rejects.jsonl")
     print_report(console, report)
-    for name in course.waiting:
-        low, high = data.step_bounds(name)
-        console.print(
-            f"{name}: {low} to {high} steps, tasks {course.waiting_words(name)}", soft_wrap=True
-        )
-    for name, choice in course.choices.items():
-        console.print(f"{name}: tasks {choice.words}", soft_wrap=True)
+    _print_picked(console, course, data)
     for name in ("report.html", "report.json", "rejects.jsonl"):
         console.print(f"{name + ':':<16}{folder / name}", soft_wrap=True)
 
@@ -60,8 +54,16 @@ def preview(config: Config) -> None:
     data, course = _prepared(config, console)
     data.load()
     print_preview(console, _samples(config, data))
+    _print_picked(console, course, data)
+
+
+def _print_picked(console: Console, course: Course, data: PhaseDataModule) -> None:
+    """Which tasks were picked, and which phases pick theirs later."""
+    for name, choice in course.choices.items():
+        console.print(f"{name}: tasks {choice.words}", soft_wrap=True)
     for name in course.waiting:
-        console.print(f"{name}: tasks {course.waiting_words(name)}", soft_wrap=True)
+        words = course.waiting_words(name, data.step_bounds(name))
+        console.print(f"{name}: {words}", soft_wrap=True)
 
 
 def _samples(config: Config, data: PhaseDataModule) -> Iterator[dict[str, Any]]:

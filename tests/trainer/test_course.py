@@ -130,9 +130,11 @@ def test_a_later_phase_waits(run: RunDirectory) -> None:
     assert made.later == ["hard", "polish"]
     assert made.undecided() == {"hard": Undecided(2, 2)}
     assert made.phases["hard"].tasks == list(NAMES)  # without the general one
-    assert made.waiting_words("hard") == (
-        "picked at its start from the evaluation of phase 'specialize', by score, at most 2"
+    assert made.waiting_words("hard", (3, 9)) == (
+        "3 to 9 steps, tasks picked at its start from the evaluation of phase 'specialize', by score, "
+        "at most 2"
     )
+    assert made.waiting_words("hard", (3, 3)).startswith("3 steps, tasks picked at its start")
     steps = {"mix": 5, "specialize": 6, "polish": 7}
     assert [phase.name for phase in made.placed(steps, 0)] == ["mix", "specialize"]
 
@@ -204,9 +206,13 @@ def test_a_fall_behind_finished_phases(run: RunDirectory) -> None:
 
 
 def test_the_first_phase_of_a_run_needs_a_source(run: RunDirectory) -> None:
-    fault = fault_of(config_of("hard", "mix"), run, ConfigFault)
-    assert (fault.where, fault.seen) == (HARD, "no phase before it")
+    config = config_of("hard", "mix")
+    fault = fault_of(config, run, ConfigFault)
+    assert (fault.where, fault.seen) == (HARD, f"no finished phase 'specialize' in {run.root}")
     assert f"set {HARD}.evaluation" in fault.remedy
+    config.curriculum.phases = {"hard": config.curriculum.phases["hard"]}
+    config.curriculum.select = {}
+    assert fault_of(config, run, ConfigFault).seen == "no phase before it"
 
 
 def test_a_finished_phase_that_was_not_evaluated(run: RunDirectory, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from trainer.evaluation.judge import NO_METRIC, JudgedSet, judge_set
 from trainer.evaluation.model import EvaluatedModel
 from trainer.evaluation.results import Crosstalk, Evaluation, TaskResult
 from trainer.evaluation.soft_crosstalk import soft_crosstalk
+from trainer.evaluation.train_losses import TrainLosses, train_losses, write_train_losses
 from trainer.run_directory import write_text
 
 RowsOf = dict[str, list[EvalRow]]
@@ -52,8 +53,8 @@ class Evaluator:
         """Evaluate with the prompts of ``phase``; the same result on every rank.
 
         Args:
-            folder: the main rank writes ``predictions/<prompt set>/<task>.jsonl`` and
-                ``leaks.jsonl`` there.
+            folder: the main rank writes ``predictions/<prompt set>/<task>.jsonl``, ``leaks.jsonl`` and
+                ``train_losses.jsonl`` there.
         """
         sets = {one: self._rows(phase, one) for one in self._prompt_sets()}
         ordinary = sets[PromptSet.ordinary]
@@ -71,8 +72,26 @@ class Evaluator:
                 self.config.batch_size,
                 self.rank,
             )
-        return self._on_main_rank(
-            model.world_size, lambda: self._judged(sets, losses, answers, soft, folder)
+        trained = self._train_losses(model, phase)
+        found = self._on_main_rank(
+            model.world_size, lambda: self._judged(sets, losses, answers, soft, trained, folder)
+        )
+        if trained is not None and self.rank == 0:
+            write_train_losses(folder / "train_losses.jsonl", trained, self.data, phase)
+        return found
+
+    def _train_losses(self, model: EvaluatedModel, phase: str) -> TrainLosses | None:
+        """Losses of training rows; None without a plan, as for a model that is only evaluated."""
+        if not self.config.train_rows or phase not in self.data.plans:
+            return None
+        return train_losses(
+            model,
+            self.data,
+            phase,
+            self.config.train_rows,
+            self.seed,
+            self.config.batch_size,
+            self.rank,
         )
 
     def _prompt_sets(self) -> list[PromptSet]:
@@ -142,6 +161,7 @@ class Evaluator:
         losses: Mapping[str, float],
         answers: AnswersOf,
         soft: dict[str, dict[str, float]],
+        trained: TrainLosses | None,
         folder: Path,
     ) -> Evaluation:
         tasks = self.data.data.tasks
@@ -180,6 +200,7 @@ class Evaluator:
                         for one, by_task in judged.items()
                         if task in by_task
                     },
+                    train_loss=None if trained is None else trained.per_task.get(task),
                 )
                 for task, rows in sets[PromptSet.ordinary].items()
             },

@@ -129,11 +129,15 @@ def confine(order: dict[str, Any]) -> None:
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_NPROC, order["threads"] + others),
         (resource.RLIMIT_STACK, 8 << 20),
-        (resource.RLIMIT_CPU, order["cpu_seconds"]),
         (resource.RLIMIT_FSIZE, order["file_bytes"]),
         (resource.RLIMIT_AS, order["memory_bytes"]),
     ):
         bound(kind, value)
+    # first SIGXCPU, which tells the harness what it was; SIGKILL for those that catch it
+    patience = order["cpu_seconds"]
+    bound(resource.RLIMIT_CPU, patience + 1)
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (min(patience, hard), hard))
     header = LINUX_CAPABILITY_VERSION_3.to_bytes(4, "little") + bytes(4)
     call("capset", header, bytes(24))
     call("prctl PR_SET_PDEATHSIG", PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
@@ -164,6 +168,8 @@ def cause(error: BaseException, testing: bool) -> str:
         if isinstance(link, OSError):
             if link.errno in (errno.EPERM, errno.EACCES, errno.ENOSYS):
                 return "forbidden"
+            if link.errno == errno.ENOMEM:
+                return "memory"
             if link.errno == errno.EFBIG:
                 return "output"
         if type(link).__name__ == "gaierror":
@@ -195,14 +201,14 @@ def main(inbox: int, outbox: int) -> NoReturn:
     write(outbox, b"confined\n")
     try:
         exec(compile(order["program"], "<program>", "exec", dont_inherit=True), names)
-        # only now: a program that left early has not seen the nonce
-        write(outbox, b"ready\n")
-        nonce, mark, tests = receive(inbox)
-        testing = True
         sys.settrace(None)
         sys.setprofile(None)
         builtins.__dict__.update(known)
         names["__builtins__"] = builtins
+        # only now: a program that left early has not seen the nonce
+        write(outbox, b"ready\n")
+        nonce, mark, tests = receive(inbox)
+        testing = True
         reached: set[int] = set()
         names[mark] = reached.add
         exec(load(tests), names)
@@ -210,6 +216,7 @@ def main(inbox: int, outbox: int) -> NoReturn:
             modules["threading"]._shutdown()  # waits as Python does at its end
     except BaseException as error:
         try:
+            builtins.__dict__.update(known)
             write(outbox, f"reason {cause(error, testing)}\n".encode())
             sys.stderr = errors
             own = error.__traceback__

@@ -33,9 +33,11 @@ class Limits:
 
     Attributes:
         seconds: wall clock, from the moment the program starts; the interpreter's start is apart.
-        cpu_seconds: CPU time of all threads together, whole seconds, the interpreter's start included.
+        cpu_seconds: CPU time of all threads together, whole seconds, the interpreter's start included;
+            one second more for a program that catches SIGXCPU.
         memory_bytes: address space, the interpreter's own (about 20 MB) included.
-        file_bytes: each file it writes, and all that its private folder holds.
+        file_bytes: each file it writes, and all that its private folder holds (looked at ten times a
+            second, so more may be there for a moment; at most 1000 files and folders).
         output_bytes: each of standard output and standard error.
     """
 

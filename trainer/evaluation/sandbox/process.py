@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import marshal
 import os
 import secrets
@@ -236,7 +235,8 @@ class _Child:
             if line.startswith("reason "):
                 return REASONS.get(line.removeprefix("reason "), "error")
         assert self.status is not None
-        if self.status == -signal.SIGKILL and self.cpu_seconds > 0.9 * self.limits.cpu_seconds:
+        spent = self.cpu_seconds > self.limits.cpu_seconds
+        if self.status == -signal.SIGXCPU or (self.status == -signal.SIGKILL and spent):
             return "timeout"
         if self.status == -signal.SIGSYS:
             return "forbidden"
@@ -253,7 +253,7 @@ def unconfined(seen: str) -> ConfigFault:
         Fault(
             "execution of programs",
             seen,
-            f"programs run only where they can be limited ({os.strerror(errno.EPERM)} otherwise)",
+            "programs run only where they can be limited",
             "Use Linux 5.13 or later on x86_64 or aarch64, in a container allow seccomp and prctl, or "
             "choose metrics that execute no programs.",
         )

@@ -1,0 +1,1 @@
+"""Reports: one page for a run, one for several side by side."""

@@ -148,7 +148,7 @@ def _draw(comparison: Comparison, path: Path) -> None:
             ]
             for one in tasks
         ]
-        heat(right, grid, "cividis")
+        heat(right, grid)
         name_ticks(right.yaxis, [one.title for one in tasks])
         name_ticks(right.xaxis, names, 30 if len(names) > 3 else 0)
         right.set_title("score by task, %")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.report.visible import excerpt
-from trainer.evaluation.results import Evaluation
+from trainer.evaluation.results import Crosstalk, Evaluation
 from trainer.report.curves import binned, smoothed
 from trainer.report.headline import score_of
 from trainer.report.training import mixture
@@ -20,6 +20,8 @@ _LABEL = 24  # characters of a task's name
 _LABELLED = 12  # curves up to this many get a label of their own
 _CELLS = 22  # a table up to this wide has its values written in
 _DPI = 110
+_OWN, _OTHER = (0.45, 0.65, 0.93), (0.9, 0.42, 0.18)  # red, green, blue
+_APART = 0.042  # of the height of a chart: labels of curves do not meet
 
 
 def chart_files(run: RunDirectory) -> dict[str, Path]:
@@ -63,18 +65,18 @@ def name_ticks(axis: Any, names: Sequence[str], rotation: int = 0) -> None:
         label.set_rotation(rotation)
 
 
-def heat(axes: Any, grid: Sequence[Sequence[float]], colours: str, form: str = "{:.0f}") -> None:
+def heat(axes: Any, grid: Sequence[Sequence[float]]) -> None:
     """A table of shares in per cent, values written in where there is room; NaN stays empty."""
-    axes.imshow(grid, aspect="auto", cmap=colours, vmin=0, vmax=100)
+    axes.imshow(grid, aspect="auto", cmap="cividis", vmin=0, vmax=100)
     if len(grid[0]) > _CELLS:
         return
-    dark = {"cividis": lambda value: value < 50, "Oranges": lambda value: value > 60}[colours]
     for row, line in enumerate(grid):
         for column, value in enumerate(line):
-            if value == value and (value >= 0.5 or colours == "cividis"):
-                colour = "w" if dark(value) else "k"
-                text = form.format(value)
-                axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+            if value == value:
+                colour = "w" if value < 50 else "k"
+                axes.text(
+                    column, row, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=8
+                )
 
 
 def _save(facts: RunFacts, name: str, figure: Any) -> None:
@@ -89,7 +91,7 @@ def _scores(facts: RunFacts, last: Evaluation) -> Any:
     figure = new_figure(10, 1.4 + 0.3 * len(tasks))
     left, right = figure.subplots(1, 2, sharey=True)
     grid = [[_percent(score_of(one, task)) for one in facts.evaluations.values()] for task in tasks]
-    heat(left, grid, "cividis")
+    heat(left, grid)
     name_ticks(left.yaxis, tasks)
     name_ticks(left.xaxis, columns)
     left.set_title("score, %")
@@ -116,7 +118,7 @@ def _crosstalk(last: Evaluation) -> Any:
         axes.set_axis_off()
     for axes, name in zip(grids.flat, sets, strict=False):
         found = last.crosstalk[name]
-        heat(axes, [[100 * share for share in line] for line in found.matrix], "Oranges")
+        _leak_map(axes, found)
         name_ticks(axes.yaxis, found.tasks)
         name_ticks(axes.xaxis, found.labels, 90)
         rate = found.rate
@@ -128,28 +130,40 @@ def _crosstalk(last: Evaluation) -> Any:
     return figure
 
 
+def _leak_map(axes: Any, found: Crosstalk) -> None:
+    """Shares of answers: the own behaviour blue, others orange; the root shows small ones."""
+    import numpy as np
+
+    shares = np.array(found.matrix)
+    is_own = np.array([[task == label for label in found.labels] for task in found.tasks])
+    strength = np.where(is_own, shares, np.sqrt(shares))[..., None]
+    colour = np.where(is_own[..., None], _OWN, _OTHER)
+    axes.imshow(1 - strength * (1 - colour), aspect="auto")
+    if len(found.labels) > _CELLS:
+        return
+    for row, column in zip(*np.nonzero(shares >= 0.005), strict=True):
+        text = f"{100 * shares[row, column]:.0f}"
+        axes.text(column, row, text, ha="center", va="center", fontsize=8)
+
+
 def _losses(facts: RunFacts) -> Any:
     figure = new_figure(12, 6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.margins(x=0)
     last = float(facts.steps[-1]["step"])
     tasks = sorted({k[5:] for entry in facts.steps for k in entry if k.startswith("loss/")})
+    ends: list[tuple[float, str, str]] = []
     for number, task in enumerate(tasks):
         points = binned(facts.steps, f"loss/{task}", f"tokens/{task}", 80, last)
         points = smoothed(points, 0.6)
-        few = len(tasks) <= _LABELLED
-        colour = f"C{number % 10}" if few else "0.7"
+        colour = f"C{number % 10}" if len(tasks) <= _LABELLED else "0.7"
         upper.plot(*zip(*points, strict=True), lw=1, color=colour)
-        if few:
-            step, value = points[-1]
-            label = excerpt(task, _LABEL)
-            note = upper.annotate(
-                label, (step, value), (4, 0), textcoords="offset points", color=colour, fontsize=8
-            )
-            note.set_parse_math(False)
-            note.set_va("center")
+        ends.append((points[-1][1], excerpt(task, _LABEL), colour))
     whole = smoothed(binned(facts.steps, "loss", "tokens", 240, last), 0.85)
     upper.plot(*zip(*whole, strict=True), lw=2.2, color="k")
     upper.set_ylim(bottom=0)
+    if len(tasks) <= _LABELLED:
+        _label_ends(upper, ends)
     upper.set_title("training loss, nats per answer token (black: all tasks; thin: each task)")
     rates = binned(facts.steps, "lr", None, 240, last)
     lower.plot(*zip(*rates, strict=True), color="C1")
@@ -166,6 +180,23 @@ def _losses(facts: RunFacts) -> Any:
             name, (step, 0.99), xycoords=("data", "axes fraction"), va="top"
         ).set_parse_math(False)
     return figure
+
+
+def _label_ends(axes: Any, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Curves' names at their right ends, the lowest first and each clear of the one below."""
+    top = axes.get_ylim()[1]
+    at = -_APART
+    for value, name, colour in sorted(ends):
+        at = max(value / top, at + _APART)
+        axes.annotate(
+            name,
+            (1.01, at),
+            xycoords="axes fraction",
+            va="center",
+            color=colour,
+            fontsize=8,
+            annotation_clip=False,
+        ).set_parse_math(False)
 
 
 def _mixture(facts: RunFacts) -> Any:

@@ -14,6 +14,7 @@ from trainer.report.cells import (
     Row,
     cool,
     heat_table,
+    percent,
     score_cell,
     whisker,
     with_interval,
@@ -24,8 +25,8 @@ from trainer.summary import special_first
 
 
 def marks_of(evaluation: Evaluation) -> dict[str, str]:
-    """Task -> what is said beside its name."""
-    return {task: "general" for task in evaluation.general}
+    """Task -> what is said beside its name, where the name does not say it."""
+    return {task: "general" for task in evaluation.general if task != "general"}
 
 
 def scores(facts: RunFacts) -> dict[str, Any]:
@@ -76,9 +77,11 @@ def _through(facts: RunFacts, last: Evaluation, judged: list[str]) -> HeatTable:
             ("mean of tasks", [head.mean for head in heads]),
             ("worst task", [head.worst for head in heads]),
             ("best task", [head.best for head in heads]),
-            ("spread", [head.spread for head in heads]),
         )
     ]
+    spreads = [head.spread for head in heads]
+    cells = [Cell(NOTHING) if one is None else Cell(percent(one.value)) for one in spreads]
+    foot.append(Row("spread", cells, whisker=whisker(spreads[-1]) if spreads[-1] else None))
     return heat_table("task", list(facts.evaluations), rows, foot, "after the last, 95 % interval")
 
 

@@ -150,7 +150,7 @@ def conflict(facts: RunFacts) -> dict[str, Any]:
         return "" if task == other else either(value, 1.0)
 
     def text(value: float, narrow: bool) -> str:
-        words = f"{100 * value:.0f}" if narrow else f"{value:.2f}"
+        words = f"{round(100 * value)}" if narrow else f"{round(value, 2) + 0.0:.2f}"
         return words.replace("-", "−")
 
     return {

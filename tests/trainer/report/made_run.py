@@ -51,6 +51,11 @@ def task_names(count: int) -> list[str]:
     return [NAMES[i] if i < len(NAMES) else f"skill_{i:02d}" for i in range(count)]
 
 
+def trained_in(number: int, names: list[str]) -> list[str]:
+    """Tasks of the phase with this number, the general one last."""
+    return [*(names if number < 2 else names[: max(2, len(names) // 3)]), GENERAL]
+
+
 def figure(value: float, rows: int = ROWS) -> Figure:
     """A score with an interval about as wide as that of rows of 0 and 1."""
     half = 1.96 * math.sqrt(max(value * (1 - value), 0.01) / rows)
@@ -127,11 +132,12 @@ def _write_description(
         "evaluation": {"prompt_sets": list(SETS), "soft_crosstalk_rows": 32, "train_rows": 0},
         "interference": {"every_steps": 20},
     }
-    write_text(run.root / "config.yaml", yaml.safe_dump(config, allow_unicode=True))
+    write_text(
+        run.root / "config.yaml", yaml.safe_dump(config, allow_unicode=True, sort_keys=False)
+    )
     phases = {}
     for number, phase in enumerate(PHASES):
-        used = names if number < 2 else names[: max(2, len(names) // 3)]
-        weights = {task: draw.uniform(0.5, 1.5) for task in [*used, GENERAL]}
+        weights = {task: draw.uniform(0.5, 1.5) for task in trained_in(number, names)}
         answer = {task: weights[task] * draw.uniform(0.3, 3) for task in weights}
         uses = {
             task: {
@@ -209,9 +215,13 @@ def _steps(
                 **{f"tokens/{task}": count for task, count in seen.items()},
             }
         )
-    mixture = {f"mixture/row_share/{task}": 1 / (len(names) + 1) for task in [*names, GENERAL]}
-    mixture |= {f"mixture/token_share/{task}": 1 / (len(names) + 1) for task in [*names, GENERAL]}
-    mixture |= {f"mixture/asked_row_share/{task}": 1 / (len(names) + 1) for task in names}
+    used = trained_in(number - 1, names)
+    heavy = {task: draw.uniform(0.5, 2) for task in used}
+    mixture: dict[str, float] = {}
+    for task in used:
+        mixture[f"mixture/asked_row_share/{task}"] = 1 / len(used)
+        mixture[f"mixture/row_share/{task}"] = 1 / len(used)
+        mixture[f"mixture/token_share/{task}"] = heavy[task] / sum(heavy.values())
     return [*lines, {"step": number * STEPS, "phase": phase, **mixture}]
 
 
@@ -284,11 +294,11 @@ def _crosstalk(
 ) -> Crosstalk:
     tasks = [*names, GENERAL]
     labels = [*tasks, MIXED, NONE]
-    totals = {task: sum((Counter(one) for one in shown[task].values()), Counter()) for task in tasks}
-    matrix = [[totals[task][label] / ROWS for label in labels] for task in tasks]
-    leaks = {
-        task: sum(totals[task][other] for other in tasks if other != task) for task in names
+    totals = {
+        task: sum((Counter(one) for one in shown[task].values()), Counter()) for task in tasks
     }
+    matrix = [[totals[task][label] / ROWS for label in labels] for task in tasks]
+    leaks = {task: sum(totals[task][other] for other in tasks if other != task) for task in names}
     per_task = {task: share(count, ROWS) for task, count in leaks.items()}
     rows = len(names) * ROWS
     return Crosstalk(

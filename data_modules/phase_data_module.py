@@ -212,9 +212,7 @@ class PhaseDataModule:
             row_weights: float64 [rows of the step], loss weight of each row's supervised tokens.
         """
         rows = self.plans[phase].step_rows(step)
-        return self.rank_batches(
-            phase, rows, row_weights, dp_rank, dp_world_size, micro_batch_size
-        )
+        return self.rank_batches(phase, rows, row_weights, dp_rank, dp_world_size, micro_batch_size)
 
     def rank_batches(
         self,

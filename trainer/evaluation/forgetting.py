@@ -161,7 +161,9 @@ def phase_effects(
 ) -> list[PhaseEffect]:
     """What every column but the first did to every task that it and the column before it have."""
     return [
-        _effect(phase, task, evaluations[before].tasks[task], result, task in trained.get(phase, ()))
+        _effect(
+            phase, task, evaluations[before].tasks[task], result, task in trained.get(phase, ())
+        )
         for before, phase in pairwise(evaluations)
         for task, result in evaluations[phase].tasks.items()
         if task in evaluations[before].tasks

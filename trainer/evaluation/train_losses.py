@@ -112,9 +112,7 @@ def train_losses(
     return TrainLosses(per_task, found)
 
 
-def write_train_losses(
-    path: Path, found: TrainLosses, data: PhaseDataModule, phase: str
-) -> None:
+def write_train_losses(path: Path, found: TrainLosses, data: PhaseDataModule, phase: str) -> None:
     """Write ``train_losses.jsonl``: every sampled row, and where a person finds it.
 
     One object a line: ``task``, ``loss`` (nats per answer token), ``tokens``, ``times`` (drawn by the

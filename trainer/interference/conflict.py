@@ -49,9 +49,7 @@ def conflict_of(sketches: np.ndarray) -> Conflict:
     trust = np.sqrt(np.maximum(self_cosine, LEAST_SELF_COSINE))
     cosine = np.clip(measured / np.outer(trust, trust), -1.0, 1.0)
     np.fill_diagonal(cosine, 1.0)
-    return Conflict(
-        cosine.tolist(), self_cosine.tolist(), np.linalg.norm(whole, axis=-1).tolist()
-    )
+    return Conflict(cosine.tolist(), self_cosine.tolist(), np.linalg.norm(whole, axis=-1).tolist())
 
 
 def _over(values: np.ndarray, norms: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,9 @@ class Sink(Protocol):
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Record the values of one step."""
 
+    def pictures(self, step: int, files: Mapping[str, Path]) -> None:
+        """Keep PNG files, by name; a sink of numbers leaves them where they lie."""
+
     def close(self) -> None:
         """Flush and release."""
 
@@ -28,6 +32,9 @@ class JsonlSink:
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         self._file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def pictures(self, step: int, files: Mapping[str, Path]) -> None:
+        """They lie in the run directory already."""
 
     def close(self) -> None:
         self._file.close()
@@ -60,6 +67,12 @@ class WandbSink:
     def write(self, step: int, values: dict[str, Any]) -> None:
         self._run.log(values, step=step)
 
+    def pictures(self, step: int, files: Mapping[str, Path]) -> None:
+        import wandb
+
+        images = {f"charts/{name}": wandb.Image(str(path)) for name, path in files.items()}
+        self._run.log(images, step=step)
+
     def close(self) -> None:
         self._run.finish()
 
@@ -77,6 +90,12 @@ class TensorBoardSink:
             if isinstance(value, int | float):
                 self._writer.add_scalar(name, value, step)
 
+    def pictures(self, step: int, files: Mapping[str, Path]) -> None:
+        from matplotlib.image import imread
+
+        for name, path in files.items():
+            self._writer.add_image(f"charts/{name}", imread(path), step, dataformats="HWC")
+
     def close(self) -> None:
         self._writer.close()
 
@@ -91,6 +110,11 @@ class Metrics:
         """Record one step's values everywhere."""
         for sink in self._sinks:
             sink.write(step, values)
+
+    def pictures(self, step: int, files: Mapping[str, Path]) -> None:
+        """Hand PNG files to every sink that keeps pictures."""
+        for sink in self._sinks:
+            sink.pictures(step, files)
 
     def close(self) -> None:
         """Close every sink."""

@@ -44,6 +44,7 @@ from trainer.negatives_watch import NegativesWatch
 from trainer.objective import row_weights
 from trainer.plan_view import plan_json, print_plan
 from trainer.plan_warnings import phase_warnings, warnings_of
+from trainer.report import chart_files, report_page, write_report
 from trainer.run_directory import (
     INITIAL,
     RunDirectory,
@@ -52,6 +53,7 @@ from trainer.run_directory import (
     write_json,
     write_text,
 )
+from trainer.run_facts import read_run
 from trainer.start import Start, find_start
 from trainer.summary import print_summary
 
@@ -246,11 +248,12 @@ class Run:
                 self.engine.reset_optimizer_state()
             self._train_phase(phase)
             self._finish_phase(phase)
-        self.metrics.close()
         if self.ranks.is_main:
             print_summary(self.console, self.evaluations)
             draw_run(self.evaluations, self.run.metrics, self.run.picture)
+            self._report()
             self._print_paths()
+        self.metrics.close()
         return self.evaluations
 
     def _train_phase(self, phase: Phase) -> None:
@@ -398,8 +401,15 @@ class Run:
             evaluation_results.save(path, found)
             self.metrics.write(global_step, {"phase": column, **figures_of(found)})
 
+    def _report(self) -> None:
+        """The diagnosis and the page, from what the run has left in its directory."""
+        facts = read_run(self.run.root)
+        write_report(facts, None)
+        self.metrics.pictures(self.phases[-1].last_step, chart_files(self.run))
+
     def _print_paths(self) -> None:
-        made = [("metrics", self.run.metrics), ("picture", self.run.picture)]
+        made = [("report", report_page(self.run)), ("metrics", self.run.metrics)]
+        made.append(("picture", self.run.picture))
         if self.config.checkpoint.export:
             made += [(f"model {p.name}", self.run.export(p.name)) for p in self.phases]
         for name, path in made:

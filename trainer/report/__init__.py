@@ -6,7 +6,7 @@ from pathlib import Path
 from trainer.report.comparison import Comparison, compare
 from trainer.report.comparison_page import write_comparison
 from trainer.report.comparison_table import print_comparison
-from trainer.report.page import Finding, render_report, write_page
+from trainer.report.page import Finding, render_report, report_page, write_page
 from trainer.report.pictures import chart_files, draw_charts
 from trainer.report.summarise import RunSummary, summarise
 from trainer.run_facts import RunFacts
@@ -34,6 +34,7 @@ __all__ = [
     "draw_charts",
     "print_comparison",
     "render_report",
+    "report_page",
     "summarise",
     "write_comparison",
     "write_page",

@@ -22,8 +22,8 @@ from data_modules.config import (
 )
 from data_modules.mixture import (
     AutoHardConfig,
-    HardBy,
     BalanceConfig,
+    HardBy,
     MixtureConfig,
     NegativesConfig,
     Order,

@@ -1,7 +1,7 @@
 """Started under torchrun by test_interference: trains with and without measurements beside it.
 
-``python interference_worker.py ROOT CASES.json RESULTS.json``; a case is a ZeRO stage, precision, packing and
-adaptation. All cases run in one process group, on the same tiny model and data.
+``python interference_worker.py ROOT CASES.json RESULTS.json``; a case is a ZeRO stage, precision, packing
+and adaptation. All cases run in one process group, on the same tiny model and data.
 """
 
 from __future__ import annotations

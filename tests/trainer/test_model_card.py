@@ -29,7 +29,7 @@ def card(boundary: bool = True, texts: BoundaryConfig | None = None) -> str:
     config = Config(run_name="r", data=DataConfig(tasks=TASKS), boundary=texts or BoundaryConfig())
     phase = Phase("mix", 1, 2, PhaseConfig(tasks=["qa"], boundary=boundary))
     uses = {"qa": {"rows": 3}, "chat": {"rows": 1}}
-    results: Evaluation = {}
+    results = Evaluation({})
     return model_card(config, [phase], {"phases": {"mix": {"tasks": uses}}}, results, "Starts.")
 
 
@@ -42,6 +42,20 @@ def test_the_texts_of_every_task_and_language_are_in_a_table() -> None:
         "| code | others | `[CODE]` |  |",
         "| qa | any | `[QA]` | `Be \\| brief.\\nVery.` |",
     ]
+
+
+def test_picked_tasks_and_why() -> None:
+    config = Config(run_name="r", data=DataConfig(tasks=TASKS))
+    phases = [
+        Phase("mix", 1, 2, PhaseConfig(tasks=["all"])),
+        Phase("hard", 3, 4, PhaseConfig(tasks=["code"])),
+    ]
+    plan = {"phases": {phase.name: {"tasks": {"qa": {"rows": 3}}} for phase in phases}}
+    assert "Tasks of" not in model_card(config, phases, plan, None, "Starts.")
+    plan["phases"]["hard"]["auto_hard"] = {"words": "picked by lowest score: 1. code 0.100"}  # type: ignore[dict-item]
+    text = model_card(config, phases, plan, None, "Starts.")
+    assert "| hard | 3-4 | code |" in text
+    assert "\n\nTasks of `hard`: picked by lowest score: 1. code 0.100.\n\n## Tasks\n" in text
 
 
 def test_switched_off_texts_are_not_in_it() -> None:

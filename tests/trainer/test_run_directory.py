@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.run_directory import RunDirectory, environment, read_json, write_json, write_text
+from trainer.run_directory import (
+    INITIAL,
+    RunDirectory,
+    environment,
+    read_json,
+    write_json,
+    write_text,
+)
 
 
 @pytest.fixture
@@ -20,7 +27,7 @@ def run(tmp_path: Path) -> RunDirectory:
         write_json(made.phase(phase) / "phase.json", {"phase": phase, "last_step": last})
         write_text(made.export(phase) / "config.json", "{}")
         write_text(made.checkpoint(last) / "complete.json", "{}")
-    write_text(made.initial_evaluation, "{}")
+    write_text(made.evaluation(INITIAL), "{}")
     write_text(made.metrics, "".join(json.dumps({"step": n, "loss": n}) + "\n" for n in range(5)))
     return made
 
@@ -31,7 +38,7 @@ def files(run: RunDirectory) -> set[str]:
 
 def test_paths() -> None:
     run = RunDirectory(Path("outputs/one"))
-    assert [str(path) for path in (run.metrics, run.initial_evaluation, run.log(3))] == [
+    assert [str(path) for path in (run.metrics, run.evaluation(INITIAL), run.log(3))] == [
         "outputs/one/metrics.jsonl",
         "outputs/one/initial/evaluation.json",
         "outputs/one/log/rank_3.log",
@@ -112,3 +119,12 @@ def test_the_environment_says_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     assert got["python"] == ".".join(str(part) for part in sys.version_info[:3])
     assert (got["gpu"] is None) == (not torch.cuda.is_available())
     json.dumps(got)
+
+
+def test_gradient_conflict_is_kept_as_metrics_are(run: RunDirectory) -> None:
+    write_text(run.interference, "".join(f'{{"step": {step}}}\n' for step in range(5)))
+    run.begin(["hard"], continuing=True)
+    run.drop_metrics_after(2)
+    assert run.interference.read_text(encoding="utf-8") == '{"step": 0}\n{"step": 1}\n{"step": 2}\n'
+    run.begin(["mix"], continuing=False)
+    assert not run.interference.exists()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 
-from data_modules.config import CleaningConfig, DataConfig, TaskConfig, Unification
-from data_modules.faults import DataFault, Fault
+from data_modules.config import CleaningConfig, DataConfig, PostProcess, TaskConfig, Unification
+from data_modules.faults import ConfigFault, DataFault, Fault
+from data_modules.mixture import AUTO_HARD
 from data_modules.sources.files import HUB, source_files
 from data_modules.wording import INSTRUCTION
 from trainer.config.rules import above_zero, at_least, share
 from trainer.config.schema import Config
 from trainer.config.validate_mixture import has_root
+from trainer.evaluation.metrics import NO_METRIC, check_metric
 
 
 def data_faults(config: Config) -> Iterator[Fault]:
@@ -31,9 +35,14 @@ def data_faults(config: Config) -> Iterator[Fault]:
     elif not data.tasks:
         remedy = "Choose data=..., or data.discover=true with train/<task>.jsonl under data.root."
         yield Fault("data.tasks", f"no task under {data.root}", "a run needs one", remedy)
+    if AUTO_HARD in data.groups:
+        rule = "a phase's tasks: [auto_hard] are picked by an evaluation"
+        yield Fault(f"data.groups.{AUTO_HARD}", "a reserved name", rule, "Rename the group.")
     evaluates = config.evaluation.before_training or config.evaluation.at_phase_end
     for name, task in data.tasks.items():
         yield from _task(f"data.tasks.{name}", name, task, data)
+        asked = evaluates and config.evaluation.generate and task.is_evaluated
+        yield from _judging(f"data.tasks.{name}", task, asked)
         if evaluates and has_root(data) and data.benchmark is None:
             yield from _evaluation_files(f"data.tasks.{name}", task, data)
 
@@ -66,7 +75,8 @@ def _cleaning(key: str, cleaning: CleaningConfig, faults: list[Fault]) -> None:
 
 def _task(key: str, name: str, task: TaskConfig, data: DataConfig) -> Iterator[Fault]:
     faults: list[Fault] = []
-    if name in data.groups or name == "all" or (name == "general" and not task.general):
+    reserved = ("all", AUTO_HARD)
+    if name in data.groups or name in reserved or (name == "general" and not task.general):
         seen, rule = "also the name of a group", "a phase must be able to tell them apart"
         remedy = f"Rename the task or the group{', or set general=true' * (name == 'general')}."
         faults.append(Fault(key, seen, rule, remedy))
@@ -90,6 +100,32 @@ def _task(key: str, name: str, task: TaskConfig, data: DataConfig) -> Iterator[F
         rule = "unify: [code_fence] names the language of every fence"
         faults.append(Fault(f"{key}.code_language", "empty", rule, remedy))
     yield from faults
+
+
+def _judging(key: str, task: TaskConfig, asked: bool) -> Iterator[Fault]:
+    """Metrics, format and post-processing: what would only show when answers are judged."""
+    if task.metric != NO_METRIC:
+        yield from _metric(f"{key}.metric", task.metric, asked)
+        for name in task.metrics:
+            yield from _metric(f"{key}.metrics", name, asked)
+    elif task.metrics:
+        rule = "beside metric: none they judge nothing, since no answers are generated"
+        yield Fault(f"{key}.metrics", ", ".join(task.metrics), rule, f"Set {key}.metric.")
+    try:
+        re.compile(task.format)
+    except re.error as error:
+        yield Fault(f"{key}.format", task.format, f"no regular expression ({error})")
+    if PostProcess.first_format in task.postprocess and not task.format:
+        rule = "it takes the first stretch that has the task's format, and there is none"
+        remedy = f"Set {key}.format to a regular expression."
+        yield Fault(f"{key}.postprocess", PostProcess.first_format.value, rule, remedy)
+
+
+def _metric(where: str, name: str, asked: bool) -> Iterator[Fault]:
+    try:
+        check_metric(name, where, asked)
+    except ConfigFault as fault:
+        yield from (replace(one, where=where) for one in fault.faults)
 
 
 def _evaluation_files(key: str, task: TaskConfig, data: DataConfig) -> Iterator[Fault]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +9,12 @@ from typing import Any
 from data_modules.config import TaskConfig
 from data_modules.evaluation_rows import EvalRow
 from data_modules.unification import unify
-from trainer.evaluation.behaviour import BehaviourJudge
+from trainer.evaluation.behaviour import BehaviourJudge, count_behaviours
 from trainer.evaluation.formats import format_violations
 from trainer.evaluation.generate import Answer
-from trainer.evaluation.metrics import Judged, Metric, figure, metric, per_row
+from trainer.evaluation.metrics import NO_METRIC, Judged, Metric, measured, metric
 from trainer.evaluation.postprocess import processed
 from trainer.evaluation.results import Figure, SetResult, share
-
-NO_METRIC = "none"
 
 
 @dataclass(frozen=True)
@@ -78,15 +75,18 @@ def judge_set(
     after: dict[str, Figure] = {}
     scores: dict[str, tuple[list[float | None], list[float | None]]] = {}
     for one, judged_by in metrics_of(task).items():
-        scores[one] = per_row(judged_by, raw_rows), per_row(judged_by, clean_rows)
-        if any(score is not None for score in scores[one][1]):
-            raw[one] = figure(judged_by, raw_rows, bootstrap_samples, f"{name}/{one}")
-            after[one] = figure(judged_by, clean_rows, bootstrap_samples, f"{name}/{one}")
+        seed = f"{name}/{one}"
+        figure, row_scores = measured(judged_by, raw_rows, bootstrap_samples, seed)
+        figure_after, scores_after = measured(judged_by, clean_rows, bootstrap_samples, seed)
+        scores[one] = row_scores, scores_after
+        # which rows are judged does not depend on the answers
+        if figure is not None and figure_after is not None:
+            raw[one], after[one] = figure, figure_after
     broken = [format_violations(text, task) for text in texts]
     broken_after = [format_violations(text, task) for text in clean]
     shown = (
         None
-        if behaviour is None
+        if behaviour is None or name not in behaviour.tasks
         else behaviour.behaviours(name, [row.request for row in rows], texts)
     )
     result = SetResult(
@@ -96,7 +96,7 @@ def judge_set(
         truncated=sum(not answer.finished for answer in answers),
         in_format=share(broken.count([]), len(rows)),
         in_format_processed=share(broken_after.count([]), len(rows)),
-        behaviours={} if shown is None else _by_language(rows, shown),
+        behaviours={} if shown is None else count_behaviours(shown, [row.language for row in rows]),
     )
     predictions = [
         {
@@ -120,10 +120,3 @@ def judge_set(
     if task.metric in scores:
         main = scores[task.metric][1]
     return JudgedSet(result, predictions, main, shown)
-
-
-def _by_language(rows: Sequence[EvalRow], shown: Sequence[str]) -> dict[str, dict[str, int]]:
-    counts: dict[str, Counter[str]] = {}
-    for row, behaviour in zip(rows, shown, strict=True):
-        counts.setdefault(row.language, Counter())[behaviour] += 1
-    return {language: dict(sorted(one.items())) for language, one in sorted(counts.items())}

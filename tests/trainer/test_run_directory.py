@@ -119,3 +119,12 @@ def test_the_environment_says_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     assert got["python"] == ".".join(str(part) for part in sys.version_info[:3])
     assert (got["gpu"] is None) == (not torch.cuda.is_available())
     json.dumps(got)
+
+
+def test_gradient_conflict_is_kept_as_metrics_are(run: RunDirectory) -> None:
+    write_text(run.interference, "".join(f'{{"step": {step}}}\n' for step in range(5)))
+    run.begin(["hard"], continuing=True)
+    run.drop_metrics_after(2)
+    assert run.interference.read_text(encoding="utf-8") == '{"step": 0}\n{"step": 1}\n{"step": 2}\n'
+    run.begin(["mix"], continuing=False)
+    assert not run.interference.exists()

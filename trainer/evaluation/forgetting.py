@@ -28,8 +28,7 @@ class Forgotten:
         best_column: where it was best before the last column; the first such.
         best, now: score, or loss in nats.
         forgotten: how much worse it is now, in the same unit; negative where it is better.
-        disjoint: whether the intervals of ``best`` and ``now`` do not meet; None of losses, which have
-            none.
+        disjoint: whether the intervals of ``best`` and ``now`` do not meet; None of losses.
     """
 
     best_column: str

@@ -131,6 +131,10 @@ RULES: list[Rule] = [
         for key, low in (
             ("evaluation.rows_per_task", 1),
             ("evaluation.batch_size", 1),
+            ("evaluation.train_rows", 0),
+            ("interference.every_steps", 1),
+            ("interference.rows_per_task", 2),
+            ("interference.sketch_size", 256),
             ("logging.console_seconds", 0),
             ("cluster.process_group_timeout_s", 1),
             ("cluster.threads_per_rank", 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from itertools import pairwise
 
 import pytest
 
@@ -101,7 +102,7 @@ def test_one_after_the_other_without_replay() -> None:
         {**scores, names[-1]: -scores[names[-1]]}
     )
     assert all(found.score[task].best_column == task for task in names[:-1])
-    for before, phase in zip(names, names[1:], strict=False):
+    for before, phase in pairwise(names):
         hurt = [one.task for one in found.effects if one.phase == phase and one.hurt]
         assert hurt == [before]
 

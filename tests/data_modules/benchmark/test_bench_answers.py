@@ -270,7 +270,16 @@ def test_the_task_files_agree_with_the_code(task: str) -> None:
         assert longest <= SPEC.max_cells * 4
         longest = SPEC.max_cells * 4
     expected = {
-        "sources": {"main": {"train": f"train/{task}.jsonl", "eval": f"eval/{task}.jsonl"}},
+        "sources": {
+            "main": {
+                "train": f"train/{task}.jsonl",
+                "eval": f"eval/{task}.jsonl",
+                "eval_sets": {
+                    "paraphrase": f"eval_paraphrase/{task}.jsonl",
+                    "conflict": f"eval_conflict/{task}.jsonl",
+                },
+            }
+        },
         "tag": tag_of(task),
         "constraint": constraint_of(task),
         "metric": f"bench:{task}",
@@ -278,6 +287,8 @@ def test_the_task_files_agree_with_the_code(task: str) -> None:
     }
     if task in CUES:
         expected["cues"] = [f" {CUES[task]}"]
+    # the formats are compared in tests/trainer/evaluation/behaviour/test_bench_formats.py
+    assert conf.pop("format")
     assert conf == (expected | {"general": True} if task == GENERAL else expected)
 
 

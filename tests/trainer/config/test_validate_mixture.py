@@ -308,7 +308,7 @@ def test_rule(config: Config, rule: Rule) -> None:
 
 #: A value of every setting of a balance that only some strategies use, and those.
 USED_BY = {
-    "rows": (50, "weights temperature unimax axes"),
+    "rows": (50, "caps weights temperature unimax axes"),
     "min_rows": (5, "caps"),
     "max_rows": (5, "caps"),
     "weights": ({"qa": 1.0, "code": 2.0}, "weights"),

@@ -47,6 +47,17 @@ class Unification(Enum):
     bold = "bold"  # **bold**, not __bold__ or <b>bold</b>
 
 
+class PostProcess(Enum):
+    """A step of a task's output post-processing; see ``trainer.evaluation.postprocess``."""
+
+    strip = "strip"  # outer white space
+    unify = "unify"  # the task's rules of one output format
+    fence_code = "fence_code"  # bare code into a fence
+    extract_code = "extract_code"  # code out of its fence, and of the chatter around it
+    first_line = "first_line"  # the first line that is not empty
+    first_format = "first_format"  # the first stretch that has the task's format
+
+
 class Behaviour(Enum):
     """What an answer looks like it is doing; see ``data_modules.cleaning.behaviours``."""
 
@@ -121,6 +132,8 @@ class TaskConfig:
             single blanks, and no right answer of another task does; answers of tasks without one are
             told apart by a classifier.
         eval_paraphrases: as ``paraphrases``, kept for evaluation.
+        postprocess: what is done to an answer before it is used, in this order; metrics are reported
+            without and with it.
         max_new_tokens: generation budget of the evaluation; an answer cut there counts as wrong.
     """
 
@@ -141,6 +154,9 @@ class TaskConfig:
     target: float | None = None
     format: str = ""
     eval_paraphrases: dict[str, list[str]] = field(default_factory=dict)
+    postprocess: list[PostProcess] = field(
+        default_factory=lambda: [PostProcess.strip, PostProcess.unify]
+    )
     general: bool = False
     max_new_tokens: int = 128
 

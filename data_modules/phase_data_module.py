@@ -211,9 +211,26 @@ class PhaseDataModule:
             step: 0-based within the phase.
             row_weights: float64 [rows of the step], loss weight of each row's supervised tokens.
         """
-        plan = self.plans[phase]
-        rows = plan.step_rows(step)
-        lengths = plan.store.lengths_of(rows)
+        rows = self.plans[phase].step_rows(step)
+        return self.rank_batches(phase, rows, row_weights, dp_rank, dp_world_size, micro_batch_size)
+
+    def rank_batches(
+        self,
+        phase: str,
+        rows: np.ndarray,
+        row_weights: np.ndarray,
+        dp_rank: int,
+        dp_world_size: int,
+        micro_batch_size: int,
+    ) -> list[Batch]:
+        """One rank's micro-batches of some rows of a phase's store; as many on every rank.
+
+        Args:
+            rows: int [n], n >= 1.
+            row_weights: float64 [n], as in :meth:`step_batches`.
+        """
+        store = self.plans[phase].store
+        lengths = store.lengths_of(rows)
         layout = lay_out(
             lengths,
             dp_world_size,
@@ -229,7 +246,7 @@ class PhaseDataModule:
             mine = shortest if empty else mine
             batches.append(
                 collate(
-                    plan.store,
+                    store,
                     rows[mine],
                     row_weights[mine],
                     self.tokenizer.pad_token_id or 0,

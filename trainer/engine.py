@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from torch import nn
 from data_modules.collate import Batch
 from trainer.config.schema import Config, OptimizerConfig
 from trainer.deepspeed_config import deepspeed_config
-from trainer.loss import NLL, MultiTaskLM
+from trainer.loss import NLL, MultiTaskLM, inputs_of, rows_as_tasks
 
 
 class StepFigures(NamedTuple):
@@ -112,17 +113,7 @@ class ZeroEngine:
         return StepSums(sums, work, self._grad_norm())
 
     def _forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        def put(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.to(self.device, non_blocking=True)
-
-        result: tuple[torch.Tensor, torch.Tensor] = self.engine(
-            input_ids=put(batch.input_ids),
-            labels=put(batch.labels),
-            position_ids=put(batch.position_ids),
-            loss_weights=put(batch.loss_weights),
-            task_ids=put(batch.task_ids),
-            cu_seqlens=None if batch.cu_seqlens is None else put(batch.cu_seqlens),
-        )
+        result: tuple[torch.Tensor, torch.Tensor] = self.engine(**inputs_of(batch, self.device))
         return result
 
     @torch.no_grad()
@@ -130,6 +121,60 @@ class ZeroEngine:
         """Evaluation: nll sum of each task, float64 [tasks], this rank's batch only."""
         self.eval()
         return self._forward(batch)[1][NLL]
+
+    @torch.no_grad()
+    def row_nll(self, batch: Batch) -> torch.Tensor:
+        """Evaluation: nll sum of each row of an unpacked batch, float64 [rows]."""
+        self.eval()
+        sums: torch.Tensor = self.engine(
+            **inputs_of(rows_as_tasks(batch), self.device), tasks=len(batch.input_ids)
+        )[1]
+        return sums[NLL]
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Forwards and gradients inside leave training as it was, to the last bit.
+
+        Without dropout, with activation checkpointing where training has it.
+        """
+        self.eval()
+        for module in self.module.modules():
+            # Hugging Face layers checkpoint in training mode only; their dropout is their children's.
+            if getattr(module, "gradient_checkpointing", False):
+                module.training = True
+        on_device = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=on_device):
+            yield
+
+    def visit_gradients(
+        self, batch: Batch, visit: Callable[[str, torch.Tensor], None]
+    ) -> torch.Tensor:
+        """The gradient of this rank's weighted loss, shown one trained parameter at a time.
+
+        Goes past DeepSpeed's accumulation: no hook of ``backward`` fires and no gradient is kept, which
+        is why memory for one parameter's gradient is enough. Within :meth:`aside`. All ranks call it
+        alike, as ZeRO-3 gathers weights on the way.
+
+        Args:
+            visit: gets a parameter's name and its gradient, in the parameter's shape and type.
+
+        Returns:
+            nll sum of each task, float64 [tasks].
+        """
+        trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+
+        def take(name: str, gradient: torch.Tensor) -> torch.Tensor:
+            visit(name, gradient)
+            return gradient.new_zeros(()).expand_as(gradient)  # frees the gradient itself
+
+        hooks = [p.register_hook(partial(take, name)) for name, p in trained.items()]
+        try:
+            loss, sums = self.module(**inputs_of(batch, self.device))
+            torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return sums[NLL]
 
     def eval(self) -> None:
         """Switch dropout off; :meth:`train_step` switches it on again."""

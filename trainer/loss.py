@@ -14,13 +14,14 @@ A token's weight w says by its sign bit what it is for (-0.0 is still a negative
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from data_modules.collate import IGNORE_INDEX
+from data_modules.collate import IGNORE_INDEX, Batch
 
 CHUNK_BYTES = 64 * 1024 * 1024  # fp32 logits held at once
 MIN_REST = 1e-4  # least 1 - p in the value of unlikelihood
@@ -189,11 +190,15 @@ class MultiTaskLM(nn.Module):
         loss_weights: torch.Tensor,
         task_ids: torch.Tensor,
         cu_seqlens: torch.Tensor | None = None,
+        tasks: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Weighted loss of one micro-batch and sums of each task, float64 [3, tasks].
 
         The sums' rows are ``NLL``, ``NEGATIVE_P`` and ``NEGATIVE_TOKENS``. Shapes as in
         ``data_modules.collate.Batch``. A position predicts the token behind it.
+
+        Args:
+            tasks: what ``task_ids`` count up to, if not the data's tasks.
         """
         causal = self.causal_model
         hidden = causal.base_model(
@@ -211,7 +216,7 @@ class MultiTaskLM(nn.Module):
             targets[keep],
             loss_weights[:, 1:].reshape(-1)[keep],
             task_ids[:, 1:].reshape(-1)[keep],
-            self.tasks,
+            self.tasks if tasks is None else tasks,
         )
         return result
 
@@ -220,3 +225,26 @@ class MultiTaskLM(nn.Module):
         """The Hugging Face model, inside a peft wrapper or not."""
         unwrap = getattr(self.model, "get_base_model", None)
         return unwrap() if unwrap else self.model
+
+
+def inputs_of(batch: Batch, device: torch.device) -> dict[str, torch.Tensor | None]:
+    """A batch as the arguments of :meth:`MultiTaskLM.forward`."""
+
+    def put(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    return {
+        "input_ids": put(batch.input_ids),
+        "labels": put(batch.labels),
+        "position_ids": put(batch.position_ids),
+        "loss_weights": put(batch.loss_weights),
+        "task_ids": put(batch.task_ids),
+        "cu_seqlens": None if batch.cu_seqlens is None else put(batch.cu_seqlens),
+    }
+
+
+def rows_as_tasks(batch: Batch) -> Batch:
+    """Let every row of an unpacked batch count as a task of its own: sums by task are then by row."""
+    assert batch.cu_seqlens is None, "a packed batch is one row"
+    rows = torch.arange(len(batch.input_ids)).unsqueeze(1)
+    return replace(batch, task_ids=rows.expand_as(batch.task_ids))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from data_modules.mixture import Order
+from data_modules.mixture import Order, Strategy
 from data_modules.rejects import reject_words
 from data_modules.roles import resolve_roles
 from trainer.config.schema import Config
@@ -69,8 +69,13 @@ def _length(phase: Phase, entry: Any, config: Config) -> Iterator[str]:
             "of its own first steps. Train longer, lower beta2, or set optimizer_state: reset."
         )
     asked, rows = entry["asked_epoch_rows"], entry["epoch_rows"]
-    if rows < asked - 0.5:
-        balance = phase.config.balance
+    balance = phase.config.balance
+    if balance.strategy is Strategy.caps and abs(rows - asked) > 0.5:
+        yield (
+            f".balance: an epoch has {rows:,.0f} rows instead of {asked:,.0f}: every task has its "
+            "min_rows or its max_rows already. Move those, or balance.rows."
+        )
+    elif rows < asked - 0.5:
         yield (
             f".balance: an epoch has {rows:,.0f} rows instead of {asked:,.0f}, because unimax draws "
             f"no task's rows more than {balance.max_repeats:g} times over the phase. Raise "
@@ -88,13 +93,19 @@ def _tasks(phase: Phase, entry: Any, config: Config) -> Iterator[str]:
             "behaving like another task even with tags. Replay of general rows does not protect the "
             "other tasks. order: grouped alternates short blocks instead."
         )
-    for task, use in tasks.items():
-        if use["max_repeats"] > config.data.repeats_warning:
-            yield (
-                f": a row of {task} is drawn {use['max_repeats']} times ({use['rows']:,} rows from "
-                f"{use['distinct']:,}), data.repeats_warning is {config.data.repeats_warning}. About "
-                "four repeats are nearly free, sixteen gain little: use more rows or fewer epochs."
-            )
+    often = {
+        task: use for task, use in tasks.items() if use["max_repeats"] > config.data.repeats_warning
+    }
+    if often:
+        words = ", ".join(
+            f"{task} {use['max_repeats']} ({use['rows']:,} rows from {use['distinct']:,})"
+            for task, use in often.items()
+        )
+        yield (
+            f": rows are drawn more often than data.repeats_warning={config.data.repeats_warning}: "
+            f"{words}. About four repeats are nearly free, sixteen gain little: use more rows or "
+            "fewer epochs."
+        )
     silent = [task for task in entry["asked_shares"] if not tasks.get(task, {}).get("rows")]
     if silent:
         rows = sum(use["rows"] for use in tasks.values())

@@ -86,13 +86,15 @@ class RunDirectory:
             for name in ("phases", "checkpoints", "evaluations", INITIAL):
                 shutil.rmtree(self.root / name, ignore_errors=True)
             self.metrics.unlink(missing_ok=True)
+            self.interference.unlink(missing_ok=True)
 
     def drop_metrics_after(self, step: int) -> None:
-        """Keep the metrics up to ``step``: the phases behind it are trained again."""
-        if self.metrics.is_file():
-            lines = self.metrics.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            write_text(self.metrics, "".join(line + "\n" for line in kept))
+        """Keep what was measured up to ``step``: the phases behind it are trained again."""
+        for path in (self.metrics, self.interference):
+            if path.is_file():
+                lines = path.read_text(encoding="utf-8").splitlines()
+                kept = [line for line in lines if json.loads(line)["step"] <= step]
+                write_text(path, "".join(line + "\n" for line in kept))
 
 
 def step_column(global_step: int) -> str:

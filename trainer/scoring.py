@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from trainer import distributed
 from trainer.config.schema import Config
 from trainer.config.validate import validate
 from trainer.console import make_console, quieten_libraries
-from trainer.loss import MultiTaskLM
+from trainer.loss import MultiTaskLM, inputs_of, rows_as_tasks
 from trainer.model import load_model
 from trainer.train import make_data
 
@@ -81,15 +80,6 @@ def row_losses(
         places = by_length[start : start + batch_size]
         some = rows[places]
         batch = collate(store, some, np.ones(len(some)), pad_token_id, packing=False)
-        # Every row counts as a task of its own: the loss sums by task.
-        own = torch.arange(len(some)).unsqueeze(1).expand_as(batch.task_ids)
-        batch = replace(batch, task_ids=own)
-        _, sums = MultiTaskLM(model, len(some))(
-            batch.input_ids.to(device),
-            batch.labels.to(device),
-            batch.position_ids.to(device),
-            batch.loss_weights.to(device),
-            batch.task_ids.to(device),
-        )
+        _, sums = MultiTaskLM(model, len(some))(**inputs_of(rows_as_tasks(batch), device))
         losses[places] = sums[0].cpu().numpy() / np.asarray(store.answer_tokens)[some]
     return losses

@@ -35,6 +35,7 @@ from trainer.evaluation.evaluate import Evaluator
 from trainer.evaluation.figures import figures_of
 from trainer.evaluation.results import Evaluation
 from trainer.export import export
+from trainer.interference.watch import InterferenceWatch
 from trainer.metrics import Metrics, open_metrics
 from trainer.model import adapt, check_vocabulary, load_model, load_tokenizer, max_positions
 from trainer.model_card import model_card
@@ -158,6 +159,9 @@ class Run:
         self.metrics = self._open()
         self.engine = ZeroEngine(model, len(data.tasks), config, device, ranks.world_size)
         self.evaluator = Evaluator(data, config.evaluation, config.seed, ranks.rank)
+        self.interference = InterferenceWatch(
+            self.engine, data, config, ranks.rank, run.interference
+        )
         self.evaluations = self._earlier_evaluations()
 
     def _open(self) -> Metrics:
@@ -225,6 +229,7 @@ class Run:
             # Figures are read one step late, so that the host never waits for the device.
             if pending is not None:
                 self._record(pending, progress, watch)
+            self.interference.after_step(phase.name, global_step)
             self._evaluate_between(phase, global_step)
             now = time.perf_counter()
             pending = _Pending(global_step, phase, self.engine.lr, step, sums, now - clock, waited)

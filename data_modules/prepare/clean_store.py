@@ -73,6 +73,11 @@ class Part:
             messages = tuple(Message(role, content) for role, content in turns)
             yield Record(task=self.task, messages=messages, **fields)
 
+    def row_ids(self) -> list[str]:
+        """The ``row_id`` of every row."""
+        ids: list[str] = _table(self.folder).column("row_id").to_pylist()
+        return ids
+
     def negative(self) -> np.ndarray:
         """bool [rows]: rows whose answer is wrong."""
         column = _table(self.folder).column("negative")

@@ -7,8 +7,9 @@ messages    ``messages: [{role, content}, ...]``, role one of system, user, assi
 sharegpt    ``conversations: [{from, value}, ...]``, from one of human, user, gpt, assistant, system
 =========== ==============================================================================
 
-Any row may also have ``id``, ``negative``, ``behaves_like``, ``rejected``, ``quality`` and ``tests`` (Python
-assertions that evaluation runs behind an answer that is code). Null means absent. CSV knows only text, so flags and numbers are also read from text, and turns from JSON text.
+Any row may also have ``id``, ``negative``, ``behaves_like``, ``rejected``, ``quality`` and ``tests``
+(Python assertions that evaluation runs behind an answer that is code). Null means absent. CSV knows
+only text, so flags and numbers are also read from text, and turns from JSON text.
 """
 
 from __future__ import annotations

@@ -227,14 +227,37 @@ def evaluation(folder: Path, **tasks: Any) -> BalanceConfig:
 
 
 def test_difficulty_from_an_evaluation(tmp_path: Path) -> None:
-    judged = {"loss": 2.0, "accuracy": 0.75}
-    unjudged = {"loss": 3.0, "accuracy": None}
-    balance = evaluation(tmp_path, a=judged, b=judged | {"accuracy": 1.0}, c=unjudged)
+    def judged(score: float) -> dict[str, Any]:
+        by_metric = {"exact_match": {"value": score}, "token_f1": {"value": 0.125}}
+        sets = {"ordinary": {"processed": by_metric}}
+        return {"loss": 2.0, "metric": "exact_match", "sets": sets}
+
+    unjudged = {"loss": 3.0, "metric": "", "sets": {}}
+    balance = evaluation(tmp_path, a=judged(0.75), b=judged(1.0), c=unjudged)
     assert difficulties(balance, ("a", "b"), "x") == {"a": 0.25, "b": 0.0}
     assert difficulties(balance, ("a", "c"), "x") == {"a": 2.0, "c": 3.0}, "else all by loss"
     given = BalanceConfig(Strategy.axes, difficulty_of={"a": 5.0})
     assert difficulties(given, ("a",), "x") == {"a": 5.0}
     assert difficulties(BalanceConfig(Strategy.axes), ("a",), "x") == {"a": None}
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (None, {"a": 150, "b": 100, "c": 120}),
+        (400, {"a": 150, "b": 125, "c": 125}),  # the smaller ones are raised evenly
+        (450, {"a": 150, "b": 150, "c": 150}),
+        (500, {"a": 150, "b": 150, "c": 150}),  # no higher than max_rows
+        (340, {"a": 120, "b": 100, "c": 120}),  # the largest is lowered first
+        (200, {"a": 100, "b": 100, "c": 100}),  # no lower than min_rows
+    ],
+)
+def test_caps_fill_an_epoch_of_a_given_size(rows: int | None, expected: dict[str, float]) -> None:
+    tasks = {"a": TaskFigures(600), "b": TaskFigures(50), "c": TaskFigures(120)}
+    balance = BalanceConfig(Strategy.caps, rows=rows, min_rows=100, max_rows=150)
+    epoch = epoch_rows(tasks, balance)
+    assert epoch.rows == pytest.approx(expected)
+    assert epoch.asked == (rows or 370)
 
 
 def test_an_unusable_evaluation_is_a_fault(tmp_path: Path) -> None:

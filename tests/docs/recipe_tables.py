@@ -33,7 +33,7 @@ _WEIGHTS = (
     "{brainstorming:1,classification:1,code_generation:1,information_extraction:1,"
     "logic_reasoning:2,qa:1,rewriting:1,summarization:1,translation:2}"
 )
-#: Column of the table of strategies -> what is added to ``experiment=ten_tasks/v0_1``.
+#: Column of the table of strategies -> what is added to ``experiment=v0_1``.
 STRATEGIES: Mapping[str, tuple[str, ...]] = {
     "`natural`": (),
     "`caps`": ("balance@curriculum.phases.mix.balance=caps",),
@@ -133,7 +133,7 @@ def versions_table(cache: Path) -> str:
     """The five versions side by side."""
     columns: dict[str, Column] = {}
     for version in VERSIONS:
-        phases = planned(cache, f"experiment=ten_tasks/{version}")
+        phases = planned(cache, f"experiment={version}")
         for phase, column in phases.items():
             name = version.replace("_", ".")
             columns[f"{name} {phase}" if len(phases) > 1 else name] = column
@@ -169,7 +169,7 @@ def versions_table(cache: Path) -> str:
 def strategies_table(cache: Path) -> str:
     """Rows per task of every balance strategy."""
     columns = {
-        name: planned(cache, "experiment=ten_tasks/v0_1", *overrides)["mix"]
+        name: planned(cache, "experiment=v0_1", *overrides)["mix"]
         for name, overrides in STRATEGIES.items()
     }
     rows = [

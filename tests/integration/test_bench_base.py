@@ -15,7 +15,9 @@ SHIPPED = REPOSITORY / "assets/bench_base"
 def general_accuracy(run: Path, task: str) -> float:
     """Accuracy on general skills that a run recorded before its first step."""
     evaluation = json.loads((run / "initial/evaluation.json").read_text(encoding="utf-8"))
-    accuracy: float = evaluation["tasks"][task]["accuracy"]
+    accuracy: float = evaluation["tasks"][task]["sets"]["ordinary"]["processed"]["exact_match"][
+        "value"
+    ]
     return accuracy
 
 

@@ -140,7 +140,7 @@ def test_the_tree_is_found_whole() -> None:
         *("experiment", "debug", "cleaning"),
     }
     assert {"experiment/bench/demo.yaml", "task/ten_tasks/qa.yaml"} <= set(FILES)
-    assert {"curriculum/single.yaml", "experiment/ten_tasks/v1_1.yaml"} <= set(FILES)
+    assert {"curriculum/single.yaml", "experiment/v1_1.yaml"} <= set(FILES)
 
 
 @pytest.mark.parametrize("file", FILES)

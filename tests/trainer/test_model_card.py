@@ -29,7 +29,7 @@ def card(boundary: bool = True, texts: BoundaryConfig | None = None) -> str:
     config = Config(run_name="r", data=DataConfig(tasks=TASKS), boundary=texts or BoundaryConfig())
     phase = Phase("mix", 1, 2, PhaseConfig(tasks=["qa"], boundary=boundary))
     uses = {"qa": {"rows": 3}, "chat": {"rows": 1}}
-    results: Evaluation = {}
+    results = Evaluation({})
     return model_card(config, [phase], {"phases": {"mix": {"tasks": uses}}}, results, "Starts.")
 
 

@@ -169,7 +169,7 @@ def test_rows_that_come_too_often() -> None:
     balance = BalanceConfig(Strategy.weights, weights={"code": 9.0, "qa": 1.0})
     (line,) = warned(PhaseConfig(epochs=3.0, balance=balance))
     # 160 rows an epoch, nine tenths code: 432 of 40
-    assert "a row of code is drawn 11 times (432 rows from 40), data.repeats_warning is 8" in line
+    assert "more often than data.repeats_warning=8: code 11 (432 rows from 40)." in line
     config = config_of()
     config.data.repeats_warning = 11
     assert warned(PhaseConfig(epochs=3.0, balance=balance), config) == []
@@ -195,6 +195,15 @@ def test_a_source_without_rows() -> None:
     config.data.tasks["qa"].sources["judge"] = SourceConfig(eval="judge.jsonl")
     (line,) = warned(PhaseConfig(epochs=1.0), config)
     assert line.startswith("no row is left of qa/lost:")
+
+
+def test_an_epoch_that_caps_cannot_fill() -> None:
+    balance = BalanceConfig(Strategy.caps, max_rows=40, rows=500)
+    lines = warned(PhaseConfig(epochs=1.0, balance=balance))
+    (line,) = (line for line in lines if ".balance" in line)
+    assert (
+        "an epoch has 80 rows instead of 500: every task has its min_rows or its max_rows" in line
+    )
 
 
 def test_an_epoch_that_unimax_shortened() -> None:

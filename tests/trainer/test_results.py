@@ -9,7 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.evaluation.results import TaskResult, load, save, wilson
+from trainer.evaluation.results import (
+    MIXED,
+    NONE,
+    ORDINARY,
+    Crosstalk,
+    Evaluation,
+    Figure,
+    SetResult,
+    TaskResult,
+    load,
+    save,
+    share,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,46 +45,77 @@ def test_wilson_by_published_values(right: int, n: int, low: float, high: float)
 
 @given(n=st.integers(1, 5000), data=st.data())
 def test_wilson_holds_the_share_and_mirrors(n: int, data: st.DataObject) -> None:
-    share = data.draw(st.integers(0, n)) / n
-    low, high = wilson(share, n)
-    assert 0 <= low <= share + 1e-12
-    assert share - 1e-12 <= high <= 1
-    assert wilson(1 - share, n) == pytest.approx((1 - high, 1 - low), abs=1e-9)
-    assert wilson(share, 4 * n)[1] - wilson(share, 4 * n)[0] < high - low
+    part = data.draw(st.integers(0, n)) / n
+    low, high = wilson(part, n)
+    assert 0 <= low <= part + 1e-12
+    assert part - 1e-12 <= high <= 1
+    assert wilson(1 - part, n) == pytest.approx((1 - high, 1 - low), abs=1e-9)
+    assert wilson(part, 4 * n)[1] - wilson(part, 4 * n)[0] < high - low
 
 
-def test_results_have_an_interval_where_they_were_judged() -> None:
-    assert TaskResult(10, 1.0, False, 0.5).accuracy_interval == pytest.approx(
-        (0.2366, 0.7634), abs=1e-4
+def evaluation() -> Evaluation:
+    figure = Figure(0.5, 0.2366, 0.7634, 10)
+    result = SetResult(
+        rows=10,
+        raw={"exact_match": Figure(0.25, 0.1, 0.5, 10)},
+        processed={"exact_match": figure},
+        truncated=3,
+        in_format=share(9, 10),
+        in_format_processed=share(10, 10),
+        behaviours={"en": {"qa": 6, "chat": 1, NONE: 3}},
     )
-    assert TaskResult(10, 1.0, False).accuracy_interval is None
+    crosstalk = Crosstalk(
+        tasks=["qa", "chat"],
+        labels=["qa", "chat", MIXED, NONE],
+        matrix=[[0.6, 0.1, 0.0, 0.3], [0.0, 1.0, 0.0, 0.0]],
+        rate=share(1, 10),
+        per_task={"qa": share(1, 10)},
+        per_language={"en": share(1, 10)},
+        polluters={"qa": 0.0, "chat": 0.1},
+        routing={"qa": 0.6},
+        skill={"qa": None},
+        gold_rate={"qa": 0.0},
+    )
+    return Evaluation(
+        {
+            "qa": TaskResult(10, 1.25, False, "exact_match", {ORDINARY: result}, 0.1 + 0.2),
+            "chat": TaskResult(7, 0.1 + 0.2, True),
+        },
+        {ORDINARY: crosstalk},
+        {"qa": {"qa": -0.125, "chat": 0.125}},
+    )
+
+
+def test_the_score_is_the_main_metric_on_ordinary_requests() -> None:
+    qa, chat = evaluation().tasks.values()
+    assert qa.score == Figure(0.5, 0.2366, 0.7634, 10)
+    assert qa.score_on("conflict") is None
+    assert chat.score is None
+    assert list(evaluation().special) == ["qa"]
+    assert list(evaluation().general) == ["chat"]
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    results = {
-        "qa": TaskResult(148, 1.25, False, 15 / 148, 3, 140 / 148),
-        "chat": TaskResult(7, 0.1 + 0.2, True),
-    }
     path = tmp_path / "phases" / "mix" / "evaluation.json"
-    save(path, results)
-    assert load(path) == results
-    assert list(load(path)) == ["qa", "chat"]
+    save(path, evaluation())
+    assert load(path) == evaluation()
+    assert list(load(path).tasks) == ["qa", "chat"]
 
 
 def test_the_file_can_be_read_without_us(tmp_path: Path) -> None:
-    save(tmp_path / "e.json", {"qa": TaskResult(10, 1.25, False, 0.5, 3, 0.9)})
+    save(tmp_path / "e.json", evaluation())
     stored = json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))
-    interval = stored["tasks"]["qa"].pop("accuracy_interval")
-    assert interval == pytest.approx([0.2366, 0.7634], abs=1e-4)
-    assert stored == {
-        "tasks": {
-            "qa": {
-                "rows": 10,
-                "loss": 1.25,
-                "general": False,
-                "accuracy": 0.5,
-                "truncated": 3,
-                "in_format": 0.9,
-            }
-        }
+    qa = stored["tasks"]["qa"]
+    assert {name: qa[name] for name in ("rows", "loss", "general", "metric")} == {
+        "rows": 10,
+        "loss": 1.25,
+        "general": False,
+        "metric": "exact_match",
     }
+    assert qa["sets"]["ordinary"]["processed"]["exact_match"] == {
+        "value": 0.5,
+        "low": 0.2366,
+        "high": 0.7634,
+        "rows": 10,
+    }
+    assert stored["crosstalk"]["ordinary"]["matrix"][0] == [0.6, 0.1, 0.0, 0.3]

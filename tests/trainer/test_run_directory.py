@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.run_directory import RunDirectory, environment, read_json, write_json, write_text
+from trainer.run_directory import (
+    INITIAL,
+    RunDirectory,
+    environment,
+    read_json,
+    write_json,
+    write_text,
+)
 
 
 @pytest.fixture
@@ -20,7 +27,7 @@ def run(tmp_path: Path) -> RunDirectory:
         write_json(made.phase(phase) / "phase.json", {"phase": phase, "last_step": last})
         write_text(made.export(phase) / "config.json", "{}")
         write_text(made.checkpoint(last) / "complete.json", "{}")
-    write_text(made.initial_evaluation, "{}")
+    write_text(made.evaluation(INITIAL), "{}")
     write_text(made.metrics, "".join(json.dumps({"step": n, "loss": n}) + "\n" for n in range(5)))
     return made
 
@@ -31,7 +38,7 @@ def files(run: RunDirectory) -> set[str]:
 
 def test_paths() -> None:
     run = RunDirectory(Path("outputs/one"))
-    assert [str(path) for path in (run.metrics, run.initial_evaluation, run.log(3))] == [
+    assert [str(path) for path in (run.metrics, run.evaluation(INITIAL), run.log(3))] == [
         "outputs/one/metrics.jsonl",
         "outputs/one/initial/evaluation.json",
         "outputs/one/log/rank_3.log",

@@ -151,6 +151,11 @@ def _evaluation(config: Config) -> Iterator[Fault]:
     faults: list[Fault] = []
     at_least("evaluation.rows_per_task", config.evaluation.rows_per_task, 1, faults)
     at_least("evaluation.batch_size", config.evaluation.batch_size, 1, faults)
+    at_least("evaluation.train_rows", config.evaluation.train_rows, 0, faults)
+    at_least("interference.every_steps", config.interference.every_steps, 1, faults)
+    # two halves of which each has a gradient
+    at_least("interference.rows_per_task", config.interference.rows_per_task, 2, faults)
+    at_least("interference.sketch_size", config.interference.sketch_size, 256, faults)
     at_least("logging.console_seconds", config.logging.console_seconds, 0, faults)
     at_least("cluster.process_group_timeout_s", config.cluster.process_group_timeout_s, 1, faults)
     at_least("limits.steps_per_phase", config.limits.steps_per_phase, 1, faults)

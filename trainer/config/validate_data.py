@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 
-from data_modules.config import CleaningConfig, DataConfig, TaskConfig, Unification
-from data_modules.faults import DataFault, Fault
+from data_modules.config import CleaningConfig, DataConfig, PostProcess, TaskConfig, Unification
+from data_modules.faults import ConfigFault, DataFault, Fault
 from data_modules.sources.files import HUB, source_files
 from data_modules.wording import INSTRUCTION
 from trainer.config.rules import above_zero, at_least, share
 from trainer.config.schema import Config
 from trainer.config.validate_mixture import has_root
+from trainer.evaluation.metrics import check_metric
+
+#: Stands for no metric in ``TaskConfig.metric``.
+NO_METRIC = "none"
 
 
 def data_faults(config: Config) -> Iterator[Fault]:
@@ -34,6 +40,8 @@ def data_faults(config: Config) -> Iterator[Fault]:
     evaluates = config.evaluation.before_training or config.evaluation.at_phase_end
     for name, task in data.tasks.items():
         yield from _task(f"data.tasks.{name}", name, task, data)
+        asked = evaluates and config.evaluation.generate and task.is_evaluated
+        yield from _judging(f"data.tasks.{name}", task, asked)
         if evaluates and has_root(data) and data.benchmark is None:
             yield from _evaluation_files(f"data.tasks.{name}", task, data)
 
@@ -90,6 +98,32 @@ def _task(key: str, name: str, task: TaskConfig, data: DataConfig) -> Iterator[F
         rule = "unify: [code_fence] names the language of every fence"
         faults.append(Fault(f"{key}.code_language", "empty", rule, remedy))
     yield from faults
+
+
+def _judging(key: str, task: TaskConfig, asked: bool) -> Iterator[Fault]:
+    """Metrics, format and post-processing: what would only show when answers are judged."""
+    if task.metric != NO_METRIC:
+        yield from _metric(f"{key}.metric", task.metric, asked)
+        for name in task.metrics:
+            yield from _metric(f"{key}.metrics", name, asked)
+    elif task.metrics:
+        rule = "beside metric: none they judge nothing, since no answers are generated"
+        yield Fault(f"{key}.metrics", ", ".join(task.metrics), rule, f"Set {key}.metric.")
+    try:
+        re.compile(task.format)
+    except re.error as error:
+        yield Fault(f"{key}.format", task.format, f"no regular expression ({error})")
+    if PostProcess.first_format in task.postprocess and not task.format:
+        rule = "it takes the first stretch that has the task's format, and there is none"
+        remedy = f"Set {key}.format to a regular expression."
+        yield Fault(f"{key}.postprocess", PostProcess.first_format.value, rule, remedy)
+
+
+def _metric(where: str, name: str, asked: bool) -> Iterator[Fault]:
+    try:
+        check_metric(name, where, asked)
+    except ConfigFault as fault:
+        yield from (replace(one, where=where) for one in fault.faults)
 
 
 def _evaluation_files(key: str, task: TaskConfig, data: DataConfig) -> Iterator[Fault]:

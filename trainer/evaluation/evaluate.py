@@ -24,11 +24,18 @@ from trainer.evaluation.behaviour import BehaviourJudge, crosstalk, leaks, train
 from trainer.evaluation.generate import Answer, generate
 from trainer.evaluation.judge import NO_METRIC, JudgedSet, judge_set
 from trainer.evaluation.model import EvaluatedModel
-from trainer.evaluation.results import Evaluation, TaskResult
+from trainer.evaluation.results import Crosstalk, Evaluation, TaskResult
 from trainer.evaluation.soft_crosstalk import soft_crosstalk
+from trainer.evaluation.train_losses import TrainLosses, train_losses, write_train_losses
 from trainer.run_directory import write_text
 
 RowsOf = dict[str, list[EvalRow]]
+
+# Right answers of each task that the judge of behaviours learns from.
+_EXAMPLES_PER_TASK = 400
+# Examples that are kept of every pair of task asked and behaviour shown.
+_LEAKS_PER_PAIR = 5
+
 AnswersOf = dict[str, dict[PromptSet, list[Answer]]]
 
 
@@ -46,8 +53,8 @@ class Evaluator:
         """Evaluate with the prompts of ``phase``; the same result on every rank.
 
         Args:
-            folder: the main rank writes ``predictions/<prompt set>/<task>.jsonl`` and
-                ``leaks.jsonl`` there.
+            folder: the main rank writes ``predictions/<prompt set>/<task>.jsonl``, ``leaks.jsonl`` and
+                ``train_losses.jsonl`` there.
         """
         sets = {one: self._rows(phase, one) for one in self._prompt_sets()}
         ordinary = sets[PromptSet.ordinary]
@@ -65,8 +72,26 @@ class Evaluator:
                 self.config.batch_size,
                 self.rank,
             )
-        return self._on_main_rank(
-            model.world_size, lambda: self._judged(sets, losses, answers, soft, folder)
+        trained = self._train_losses(model, phase)
+        found = self._on_main_rank(
+            model.world_size, lambda: self._judged(sets, losses, answers, soft, trained, folder)
+        )
+        if trained is not None and self.rank == 0:
+            write_train_losses(folder / "train_losses.jsonl", trained, self.data, phase)
+        return found
+
+    def _train_losses(self, model: EvaluatedModel, phase: str) -> TrainLosses | None:
+        """Losses of training rows; None without a plan, as for a model that is only evaluated."""
+        if not self.config.train_rows or phase not in self.data.plans:
+            return None
+        return train_losses(
+            model,
+            self.data,
+            phase,
+            self.config.train_rows,
+            self.seed,
+            self.config.batch_size,
+            self.rank,
         )
 
     def _prompt_sets(self) -> list[PromptSet]:
@@ -136,6 +161,7 @@ class Evaluator:
         losses: Mapping[str, float],
         answers: AnswersOf,
         soft: dict[str, dict[str, float]],
+        trained: TrainLosses | None,
         folder: Path,
     ) -> Evaluation:
         tasks = self.data.data.tasks
@@ -156,12 +182,12 @@ class Evaluator:
                 judged[prompt_set][task] = one
                 name = f"predictions/{prompt_set.value}/{task}.jsonl"
                 write_json_lines(folder / name, one.predictions)
+        crosstalks: dict[str, Crosstalk] = {}
         if behaviour is not None:
-            predictions = {
-                one.value: {task: found.predictions for task, found in by_task.items()}
-                for one, by_task in judged.items()
-            }
-            write_json_lines(folder / "leaks.jsonl", leaks(tasks, predictions))
+            write_json_lines(folder / "leaks.jsonl", _leaks(judged))
+            for prompt_set, by_task in judged.items():
+                if any(one.behaviours is not None for one in by_task.values()):
+                    crosstalks[prompt_set.value] = self._crosstalk(by_task, behaviour)
         return Evaluation(
             {
                 task: TaskResult(
@@ -174,24 +200,29 @@ class Evaluator:
                         for one, by_task in judged.items()
                         if task in by_task
                     },
+                    train_loss=None if trained is None else trained.per_task.get(task),
                 )
                 for task, rows in sets[PromptSet.ordinary].items()
             },
-            {}
-            if behaviour is None
-            else {
-                one.value: crosstalk(
-                    tasks,
-                    {task: found.behaviours or [] for task, found in by_task.items()},
-                    {task: found.scores for task, found in by_task.items()},
-                    {task: [row.language for row in sets[one][task]] for task in by_task},
-                    behaviour.gold_report,
-                    self.config.bootstrap_samples,
-                )
-                for one, by_task in judged.items()
-                if by_task
-            },
+            crosstalks,
             soft,
+        )
+
+    def _crosstalk(self, judged: Mapping[str, JudgedSet], behaviour: BehaviourJudge) -> Crosstalk:
+        """Crosstalk of one prompt set."""
+        shown = {task: one for task, one in judged.items() if one.behaviours is not None}
+        return crosstalk(
+            {task: one.result.behaviours for task, one in shown.items()},
+            [task for task in shown if self.data.data.tasks[task].general],
+            behaviour.gold_report.leaked,
+            {
+                task: [
+                    score
+                    for score, found in zip(one.scores, one.behaviours or [], strict=True)
+                    if found == task and score is not None
+                ]
+                for task, one in shown.items()
+            },
         )
 
     def _judge(self, answers: AnswersOf) -> BehaviourJudge | None:
@@ -200,9 +231,34 @@ class Evaluator:
             return None
         if self._behaviour is None:
             tasks = {task: self.data.data.tasks[task] for task in answers}
-            examples = training_examples(self.data, list(tasks), self.seed)
+            examples = training_examples(self.data, _EXAMPLES_PER_TASK, self.seed)
             self._behaviour = BehaviourJudge.fit(tasks, examples, self.seed)
+            for task in tasks:
+                if task not in self._behaviour.tasks:
+                    self._warn(
+                        f"the behaviour of answers to task '{task}' is not judged: it has neither "
+                        "a format nor training rows"
+                    )
         return self._behaviour
+
+
+def _leaks(judged: Mapping[PromptSet, Mapping[str, JudgedSet]]) -> list[dict[str, str]]:
+    """Some examples of every leak."""
+    found: list[dict[str, str]] = []
+    for prompt_set, by_task in judged.items():
+        for task, one in by_task.items():
+            kept = {
+                name: [row[field] for row in one.predictions]
+                for name, field in (
+                    *(("requests", "request"), ("answers", "answer")),
+                    *(("golds", "gold"), ("origins", "origin")),
+                )
+            }
+            if one.behaviours is not None:
+                found += leaks(
+                    task, prompt_set.value, one.behaviours, **kept, per_pair=_LEAKS_PER_PAIR
+                )
+    return found
 
 
 def eval_losses(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from data_modules.config import TaskConfig
 from data_modules.evaluation_rows import EvalRow
 from data_modules.unification import unify
-from trainer.evaluation.behaviour import BehaviourJudge
+from trainer.evaluation.behaviour import BehaviourJudge, count_behaviours
 from trainer.evaluation.formats import format_violations
 from trainer.evaluation.generate import Answer
 from trainer.evaluation.metrics import Judged, Metric, figure, metric, per_row
@@ -86,7 +85,7 @@ def judge_set(
     broken_after = [format_violations(text, task) for text in clean]
     shown = (
         None
-        if behaviour is None
+        if behaviour is None or name not in behaviour.tasks
         else behaviour.behaviours(name, [row.request for row in rows], texts)
     )
     result = SetResult(
@@ -96,7 +95,7 @@ def judge_set(
         truncated=sum(not answer.finished for answer in answers),
         in_format=share(broken.count([]), len(rows)),
         in_format_processed=share(broken_after.count([]), len(rows)),
-        behaviours={} if shown is None else _by_language(rows, shown),
+        behaviours={} if shown is None else count_behaviours(shown, [row.language for row in rows]),
     )
     predictions = [
         {
@@ -120,10 +119,3 @@ def judge_set(
     if task.metric in scores:
         main = scores[task.metric][1]
     return JudgedSet(result, predictions, main, shown)
-
-
-def _by_language(rows: Sequence[EvalRow], shown: Sequence[str]) -> dict[str, dict[str, int]]:
-    counts: dict[str, Counter[str]] = {}
-    for row, behaviour in zip(rows, shown, strict=True):
-        counts.setdefault(row.language, Counter())[behaviour] += 1
-    return {language: dict(sorted(one.items())) for language, one in sorted(counts.items())}

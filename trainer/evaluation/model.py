@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 
 from data_modules.collate import Batch
-from trainer.loss import NLL, MultiTaskLM
+from trainer.loss import NLL, MultiTaskLM, inputs_of, rows_as_tasks
 
 
 class EvaluatedModel(Protocol):
@@ -32,6 +32,9 @@ class EvaluatedModel(Protocol):
     def nll(self, batch: Batch) -> torch.Tensor:
         """nll sum of each task, float64 [tasks], this rank's batch only; no gradients."""
 
+    def row_nll(self, batch: Batch) -> torch.Tensor:
+        """nll sum of each row of an unpacked batch, float64 [rows]; no gradients."""
+
     def eval(self) -> None:
         """Switch dropout off."""
 
@@ -49,18 +52,14 @@ class LoadedModel:
     @torch.no_grad()
     def nll(self, batch: Batch) -> torch.Tensor:
         """As :class:`EvaluatedModel` has it."""
+        _, sums = self._module(**inputs_of(batch, self.device))
+        return sums[NLL]
 
-        def put(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.to(self.device)
-
-        _, sums = self._module(
-            put(batch.input_ids),
-            put(batch.labels),
-            put(batch.position_ids),
-            put(batch.loss_weights),
-            put(batch.task_ids),
-            None if batch.cu_seqlens is None else put(batch.cu_seqlens),
-        )
+    @torch.no_grad()
+    def row_nll(self, batch: Batch) -> torch.Tensor:
+        """As :class:`EvaluatedModel` has it."""
+        inputs = inputs_of(rows_as_tasks(batch), self.device)
+        _, sums = self._module(**inputs, tasks=len(batch.input_ids))
         return sums[NLL]
 
     def eval(self) -> None:

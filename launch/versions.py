@@ -1,0 +1,95 @@
+"""Run the log's five versions, and the control of v1.0, on the built-in benchmark; draw their table.
+
+python launch/versions.py                          # one seed
+python launch/versions.py --seeds 0 1 2            # mean of three seeds with intervals
+python launch/versions.py --only v0_2 v0_3 evaluation.rows_per_task=50
+All share the shipped base model. Runs that are finished are kept (--again makes them anew), so an
+interrupted call goes on where it was. Several runs at once share the cores, one process each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+VERSIONS = ("v0_1", "v0_2", "v0_3", "v1_0", "v1_0_control", "v1_1")
+
+
+@dataclass(frozen=True)
+class VersionRun:
+    """One version with one seed."""
+
+    version: str
+    seed: int
+    folder: Path
+
+    @property
+    def is_finished(self) -> bool:
+        """The page is the last thing that a run writes."""
+        return (self.folder / "report.html").is_file()
+
+
+def arguments(given: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The command line: own options, and overrides for every run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--only", nargs="+", choices=VERSIONS, default=list(VERSIONS))
+    parser.add_argument("--output", type=Path, default=Path("outputs/versions"))
+    parser.add_argument("--at-once", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--again", action="store_true", help="run finished ones anew")
+    known, overrides = parser.parse_known_args(given)
+    wrong = [one for one in overrides if one.startswith("-") or "=" not in one]
+    if wrong:
+        parser.error(f"neither an option nor an override key=value: {' '.join(wrong)}")
+    return known, overrides
+
+
+def run(one: VersionRun, overrides: list[str]) -> int:
+    """Train and evaluate one version; what it prints goes to a file beside its directory."""
+    one.folder.parent.mkdir(parents=True, exist_ok=True)
+    command = [
+        *(sys.executable, str(REPOSITORY / "launch/train.py"), f"experiment=bench/{one.version}"),
+        *(f"seed={one.seed}", f"run_name={one.folder.name}", f"output_dir={one.folder}"),
+        # more threads than cores slow each other down manifold
+        "cluster.threads_per_rank=1",
+        *overrides,
+    ]
+    start = time.perf_counter()
+    with one.folder.with_suffix(".log").open("w", encoding="utf-8") as log:
+        code = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
+    words = "done" if code == 0 else f"FAILED with exit code {code}, see {log.name}"
+    print(f"{one.folder.name}: {words}, {time.perf_counter() - start:.0f} s", flush=True)
+    return code
+
+
+def main(given: list[str]) -> int:
+    """Run what is missing, then compare; 1 if a run failed."""
+    options, overrides = arguments(given)
+    runs = [
+        VersionRun(version, seed, options.output / f"{version}-seed{seed}")
+        for seed in options.seeds
+        for version in options.only
+    ]
+    todo = [one for one in runs if options.again or not one.is_finished]
+    for one in runs:
+        if one not in todo:
+            print(f"{one.folder.name}: finished before, kept", flush=True)
+    with ThreadPoolExecutor(max(1, options.at_once)) as pool:
+        codes = list(pool.map(lambda one: run(one, overrides), todo))
+    from trainer.report.versions import compare_versions
+
+    compare_versions([one.folder for one in runs if one.is_finished], options.output)
+    return 1 if any(codes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

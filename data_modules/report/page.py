@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from data_modules.report.advice import advice
 from data_modules.report.contents import QUALITY_EDGES, RejectExample, Report, TaskReport
@@ -27,36 +24,17 @@ from data_modules.report.figures import (
     shares,
     total,
 )
-from data_modules.report.visible import excerpt, visible
+from data_modules.report.markup import page_environment, with_code
+from data_modules.report.visible import visible
 
-_ROW_LIMIT = 700  # characters of an example that are shown
-_ID_LIMIT = 160
 _COLOURED_LANGUAGES = 6
 _LENGTHS = (("prompt_tokens", "prompt"), ("answer_tokens", "answer"), ("sample_tokens", "sample"))
 
 
 def render_page(report: Report) -> str:
     """The whole page. Texts of rows are escaped, cut, and their invisible characters named."""
-    environment = Environment(
-        loader=PackageLoader("data_modules.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": lambda value: f"{value:,}",
-        "part": _part,
-        "visible": visible,
-        "id": lambda text: excerpt(text, _ID_LIMIT),
-        "row": lambda text: excerpt(text, _ROW_LIMIT),
-    }
+    environment = page_environment()
     return environment.get_template("page.html.jinja").render(_view(report))
-
-
-def _part(value: float) -> str:
-    """A share for reading: a share that is not nothing never shows as 0%."""
-    return "<0.1%" if 0 < value < 0.0005 else f"{value:.1%}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +90,7 @@ def _view(report: Report) -> dict[str, Any]:
     rules = rule_counts(report)
     return {
         "report": report,
-        "advice": [_with_code(line) for line in advice(report)],
+        "advice": [with_code(line) for line in advice(report)],
         "totals": _totals(report),
         "tasks": [
             {
@@ -151,13 +129,6 @@ def _view(report: Report) -> dict[str, Any]:
 
 
 _QUALITY_AXIS = Axis(QUALITY_EDGES[0], QUALITY_EDGES[-1], is_log=False)
-
-
-def _with_code(line: str) -> list[tuple[str, bool]]:
-    """An advice line as (text, is an override) parts."""
-    return [
-        (visible(part), bool(index % 2)) for index, part in enumerate(re.split("`", line)) if part
-    ]
 
 
 def _totals(report: Report) -> dict[str, int]:

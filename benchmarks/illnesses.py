@@ -1,8 +1,8 @@
 """Ten short runs made ill on purpose, and a healthy one: does the diagnosis name the right illness first?
 
-python benchmarks/illnesses.py --folder /tmp/illnesses                        # train, diagnose, print the table
+python benchmarks/illnesses.py --folder /tmp/illnesses    # train, diagnose, print the table
 python benchmarks/illnesses.py --folder /tmp/illnesses --only healthy chatter
-python benchmarks/illnesses.py --folder /tmp/illnesses --diagnose-only        # the runs that are there
+python benchmarks/illnesses.py --folder /tmp/illnesses --diagnose-only    # the runs that are there
 
 Every run is the built-in benchmark's two-phase curriculum with the overrides below. Exit code 1 where fewer
 than nine in ten of the illnesses were named first, or the healthy run has a finding of severity high.

@@ -49,7 +49,10 @@ def length(run: Reading, phase: str, steps: int) -> list[str]:
         if run.phases[phase][unit] is not None
     ]
     limit = run.config["limits"]["steps_per_phase"]
-    return [*found, *(["limits.steps_per_phase=null"] if limit is not None and limit < steps else [])]
+    return [
+        *found,
+        *(["limits.steps_per_phase=null"] if limit is not None and limit < steps else []),
+    ]
 
 
 def replayed(run: Reading, phases: Iterable[str]) -> list[str]:

@@ -32,9 +32,7 @@ class Fall:
     phase: str
 
     def words(self) -> str:
-        return (
-            f"{self.task}: {percent(self.best)} after '{self.best_column}', {percent(self.now)} now."
-        )
+        return f"{self.task}: {percent(self.best)} after '{self.best_column}', {percent(self.now)} now."
 
 
 def fall_of(run: Reading, task: str) -> Fall | None:
@@ -196,7 +194,9 @@ class TaskOrder(Rule):
     """Tasks that are learned and forgotten inside one phase, because it trains them one after another."""
 
     name = "task_order"
-    looks_at = "when each task was last trained on, its loss there and its evaluation loss now; order"
+    looks_at = (
+        "when each task was last trained on, its loss there and its evaluation loss now; order"
+    )
 
     #: A task that the last fifth of a phase has no row of had its turn earlier.
     UNSEEN = 0.2
@@ -247,7 +247,8 @@ class TaskOrder(Rule):
         evidence = [
             f"{len(forgotten)} of {len(gaps)} tasks had their last row before the last fifth of phase "
             f"'{phase}', and lost what they had learned ({named(parts)} nats).",
-            f"Its order is {run.phases[phase]['order']}; tasks trained to the end differ by {usual:+.2f} nats.",
+            f"Its order is {run.phases[phase]['order']}; tasks trained to the end differ by "
+            f"{usual:+.2f} nats.",
         ]
         lost = self._points(run, phase, list(forgotten))
         if lost:

@@ -24,13 +24,17 @@ def _unscored(run: Reading) -> str:
 def crowding_task(run: Reading) -> tuple[str, float, str] | None:
     """The one task that dwarfs all others, its share, and of what: rows or answer tokens."""
     tasks = [task for task in run.scores if task in run.use]
-    for unit in ("rows", "answer_tokens"):
-        amounts = {task: getattr(run.use[task], unit) for task in tasks}
+    for unit in ("rows", "answer tokens"):
+        amounts = {task: _amount(run, task, unit) for task in tasks}
         first, second = sorted(amounts, key=lambda task: -amounts[task])[:2]
         share = amounts[first] / sum(amounts.values())
         if share >= CrowdingOut.SHARE and amounts[first] >= CrowdingOut.TIMES * amounts[second]:
-            return first, share, unit.replace("_", " ")
+            return first, share, unit
     return None
+
+
+def _amount(run: Reading, task: str, unit: str) -> int:
+    return run.use[task].rows if unit == "rows" else run.use[task].answer_tokens
 
 
 class CrowdingOut(Rule):
@@ -62,10 +66,11 @@ class CrowdingOut(Rule):
             if one.high < run.scores[crowd].low
         }
         severity, score = severity_of(behind, len(run.evaluated))
-        least = min(others, key=lambda task: getattr(run.use[task], unit.replace(" ", "_")))
+        amounts = {task: _amount(run, task, unit) for task in run.scores if task in run.use}
+        least = min(amounts, key=lambda task: amounts[task])
         evidence = [
             f"{crowd} has {share:.0%} of the specialised tasks' {unit} over the run; {least} has "
-            f"{_share(run, least, unit):.1%}.",
+            f"{amounts[least] / sum(amounts.values()):.1%}.",
             f"Its score is {percent(run.scores[crowd])}, the mean of the others "
             f"{percent(mean(list(others.values())))}.",
         ]
@@ -152,7 +157,9 @@ class Overfitting(Rule):
     """Rows drawn so often that they are learned by heart, while the evaluation loss stays or rises."""
 
     name = "overfitting"
-    looks_at = "how often rows were drawn, the loss on training rows against that on evaluation rows"
+    looks_at = (
+        "how often rows were drawn, the loss on training rows against that on evaluation rows"
+    )
 
     #: About four repeats of a row are nearly free, sixteen gain little (docs/recipes.md).
     REPEATS = 16.0
@@ -184,9 +191,7 @@ class Overfitting(Rule):
         for task, gap in gaps.items():
             repeats = run.use[task].repeats
             result = run.evaluated[task]
-            others = sorted(
-                gaps[other] for other in gaps if run.use[other].repeats <= repeats / 2
-            )
+            others = sorted(gaps[other] for other in gaps if run.use[other].repeats <= repeats / 2)
             usual = others[len(others) // 2] if others else 0.0
             if (
                 repeats < self.REPEATS
@@ -306,8 +311,8 @@ class WastedCapacity(Rule):
                         f"phase '{phase}' spends its rows on {task}, which is learned",
                         Severity.low,
                         [
-                            f"{task} had {percent(score)} before the phase and takes {taken:.0%} of the rows "
-                            "of its specialised tasks."
+                            f"{task} had {percent(score)} before the phase and takes {taken:.0%} of "
+                            "the rows of its specialised tasks."
                         ],
                         remedies.levelled(run),
                         [task],

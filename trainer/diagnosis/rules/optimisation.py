@@ -78,7 +78,8 @@ class RateAtSwitch(Rule):
         top = max(entry["grad_norm"] for entry in new)
         if norms and top > 5 * statistics.median(norms):
             evidence.append(
-                f"The gradient norm reaches {top:.3g}; its median before was {statistics.median(norms):.3g}."
+                f"The gradient norm reaches {top:.3g}; its median before was "
+                f"{statistics.median(norms):.3g}."
             )
         fall = _fall(run, before, after)
         severity, score = Severity.medium, 0.0

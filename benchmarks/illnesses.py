@@ -34,9 +34,10 @@ EVAL_ROWS = 40
 HEALTHY = (
     *("experiment=bench/demo", "+phase=[mix,specialize]"),
     *(f"data.benchmark.multiplier={ROWS:g}", f"data.benchmark.eval_rows={EVAL_ROWS}"),
-    *("curriculum.phases.mix.epochs=null", "curriculum.phases.mix.steps=120"),
-    *("curriculum.phases.specialize.epochs=null", "curriculum.phases.specialize.steps=80"),
-    "curriculum.phases.specialize.block_rows=16",
+    *("global_batch_size=16", "curriculum.phases.specialize.block_rows=16"),
+    *("curriculum.phases.mix.epochs=null", "curriculum.phases.mix.steps=280"),
+    *("curriculum.phases.specialize.epochs=null", "curriculum.phases.specialize.steps=160"),
+    *("curriculum.phases.mix.lr=2e-3", "curriculum.phases.specialize.lr=1e-3"),
     *(f"curriculum.phases.{phase}.prompts.cue_share=0.3" for phase in PHASES),
     *(f"curriculum.phases.{phase}.prompts.tag_dropout=0.1" for phase in PHASES),
     *("evaluation.prompt_sets=[ordinary,conflict]", "evaluation.bootstrap_samples=200"),
@@ -97,13 +98,10 @@ ILLNESSES: dict[str, Illness] = {
             f"data.benchmark.task_rows={{{_STARVED}}}",
         ),
     ),
-    "rate_x50": Illness(("rate_at_switch",), ("curriculum.phases.specialize.lr=0.05",)),
+    "rate_x50": Illness(("rate_at_switch",), ("curriculum.phases.specialize.lr=0.1",)),
     "sequential": Illness(
         ("task_order",),
-        (
-            *("curriculum.phases.specialize.order=sequential", *_in_both("replay=0")),
-            "curriculum.phases.specialize.lr=1e-3",
-        ),
+        (*("curriculum.phases.specialize.order=sequential", *_in_both("replay=0")),),
     ),
     "no_replay": Illness(("general_forgetting",), _in_both("replay=0")),
     "leaky": Illness(

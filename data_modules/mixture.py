@@ -21,6 +21,18 @@ class Strategy(Enum):
     axes = "axes"  # quantity x quality x difficulty x importance
 
 
+#: In ``tasks``: stands for the tasks that an evaluation finds hard; see :class:`AutoHardConfig`.
+AUTO_HARD = "auto_hard"
+
+
+class HardBy(Enum):
+    """What makes a task hard for ``tasks: [auto_hard]``; see ``trainer.auto_hard``."""
+
+    score = "score"  # lowest main metric
+    gap = "gap"  # main metric farthest below TaskConfig.target
+    loss_fall = "loss_fall"  # evaluation loss fell least, relatively, over the phase before
+
+
 class Order(Enum):
     """How the drawn rows of a phase are interleaved; see ``data_modules.order``."""
 
@@ -109,11 +121,26 @@ class NegativesConfig:
 
 
 @dataclass
+class AutoHardConfig:
+    """Which tasks ``tasks: [auto_hard]`` stands for, and how many.
+
+    Attributes:
+        most: pick at most this many tasks.
+        evaluation: path of the ``evaluation.json`` to pick by; None takes that of the phase before.
+    """
+
+    by: HardBy = HardBy.score
+    most: int = 4
+    evaluation: str | None = None
+
+
+@dataclass
 class MixtureConfig:
     """What one phase trains on.
 
     Attributes:
-        tasks: names of tasks or groups; ``all`` is every specialised task.
+        tasks: names of tasks or groups; ``all`` is every specialised task, and ``auto_hard``, alone,
+            those that an evaluation finds hard.
         rest_share: share of all rows drawn from the specialised tasks not in ``tasks``.
         replay: share of all rows drawn from the general tasks.
         order_by: what ``order: easy_to_hard`` goes by.
@@ -124,6 +151,7 @@ class MixtureConfig:
     """
 
     tasks: list[str] = field(default_factory=lambda: ["all"])
+    auto_hard: AutoHardConfig = field(default_factory=AutoHardConfig)
     balance: BalanceConfig = field(default_factory=BalanceConfig)
     rest_share: float = 0.0
     replay: float = 0.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from data_modules.mixture import MixtureConfig
 from data_modules.packing import lay_out
 from data_modules.phase_plan import PhasePlan
 from data_modules.plan import plan_phase
+from data_modules.plan_bounds import Undecided, step_bounds
 from data_modules.prepare.clean_rows import Cleaned, clean_rows
 from data_modules.prepare.clean_unit import REJECTS_FILE
 from data_modules.prepare.evaluation_records import read_eval_records
@@ -42,6 +43,8 @@ class PhaseDataModule:
     Attributes:
         mixtures: phase name -> mixture, in training order.
         max_steps: plan at most this many steps of every phase; None plans them whole.
+        undecided: phases whose tasks are picked when they start: their mixtures name every task that
+            may be picked. They are planned after :meth:`decide`.
         plans: phase name -> plan, after ``load``.
     """
 
@@ -52,6 +55,7 @@ class PhaseDataModule:
     seed: int
     global_batch_size: int
     max_steps: int | None = None
+    undecided: dict[str, Undecided] = field(default_factory=dict)
     plans: dict[str, PhasePlan] = field(default_factory=dict)
     _stores: dict[Path, SampleStore] = field(default_factory=dict)
     _folders: dict[str, Path] = field(default_factory=dict)
@@ -109,14 +113,57 @@ class PhaseDataModule:
                 progress,
             )
         for phase in self.mixtures:
-            folder = self.plan_folder(phase)
-            if not folder.is_dir():
-                self.make_plan(phase).save(folder)
+            if phase in self.undecided:
+                self.step_bounds(phase)  # for its faults: they must show before training
+            else:
+                self.prepare_plan(phase)
+
+    def prepare_plan(self, phase: str) -> None:
+        """Plan a phase, unless its plan is cached.
+
+        Raises:
+            DataFault: as in :meth:`make_plan`.
+        """
+        folder = self.plan_folder(phase)
+        if not folder.is_dir():
+            self.make_plan(phase).save(folder)
 
     def load(self) -> None:
         """Map the prepared samples and plans."""
         for phase in self.mixtures:
-            self.plans[phase] = PhasePlan.load(self.plan_folder(phase), self.store(phase))
+            if phase not in self.undecided:
+                self.load_plan(phase)
+
+    def load_plan(self, phase: str) -> None:
+        """Map a prepared plan."""
+        self.plans[phase] = PhasePlan.load(self.plan_folder(phase), self.store(phase))
+
+    def decide(self, phase: str, tasks: Sequence[str]) -> None:
+        """Say which tasks an undecided phase trains on; its plan is then made like the others'."""
+        del self.undecided[phase]
+        mixture = replace(self.mixtures[phase], tasks=list(tasks))
+        self.mixtures = {**self.mixtures, phase: mixture}
+
+    def step_bounds(self, phase: str) -> tuple[int, int]:
+        """Fewest and most steps of an undecided phase.
+
+        Raises:
+            DataFault: some choice of its tasks could not be planned.
+        """
+        losses = self.data.row_losses
+        return step_bounds(
+            phase,
+            self.mixtures[phase],
+            resolve_roles(self.data, self.mixtures[phase]),
+            self.undecided[phase],
+            self.store(phase),
+            self.global_batch_size,
+            self.seed,
+            self.data.rows_per_task,
+            self.max_steps,
+            self._source_weights(),
+            None if losses is None else Path(losses),
+        )
 
     def make_plan(self, phase: str) -> PhasePlan:
         """Draw and order the rows of a phase.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -62,33 +63,24 @@ def plan_phase(
         DataFault: a task the phase draws from has no rows, there are no negatives to draw, or a
             file that the balance or the order needs is not usable.
     """
-    pools = _pools(roles, store, rows_per_task, seed, source_weights or {})
-    _check_not_empty(name, pools)
+    pools = task_pools(name, roles, store, rows_per_task, seed, source_weights or {})
     share = mixture.negatives.share
     negatives = negatives_of(store, name, roles.main + roles.rest) if share else {}
-    figures = _figures(name, mixture, roles.main, pools, store)
-
-    def epoch_of(epochs: float) -> EpochRows:
-        return _with_roles(epoch_rows(figures, mixture.balance, epochs), mixture, roles)
-
-    epochs = _epochs(mixture, epoch_of, pools, negatives, store, global_batch_size)
-    epoch = epoch_of(epochs)
-    exact = epochs * epoch.total
-    if max_steps is not None:
-        exact = min(exact, max_steps * global_batch_size / (1 + share))
-    right_rows = max(1, round(exact))
-    negative_rows = max(0, round(exact * (1 + share)) - right_rows)
+    length = phase_length(
+        name, mixture, roles, store, pools, negatives, global_batch_size, max_steps
+    )
+    epoch = length.epoch
     rows = _draw(
-        right_rows,
+        length.right_rows,
         epoch.rows,
-        row_limits(figures, mixture.balance),
+        length.limits,
         {task: Dealer(pools[task], seed, name, "task", task) for task in epoch.rows},
         _arrange(name, mixture, roles, store, seed, row_losses),
         np.int32 if len(store) < 2**31 else np.int64,
     )
-    if negative_rows:
+    if length.negative_rows:
         rows = add_negatives(
-            *(rows, negative_rows, negatives, store, mixture.negatives),
+            *(rows, length.negative_rows, negatives, store, mixture.negatives),
             *(name, seed, global_batch_size),
         )
     return PhasePlan(
@@ -105,13 +97,69 @@ def plan_phase(
     )
 
 
-def _pools(
+@dataclass(frozen=True)
+class PhaseLength:
+    """How many rows a phase draws.
+
+    Attributes:
+        epoch: rows of every task in an epoch.
+        limits: most rows of a task over the whole phase, where the balance sets some.
+        right_rows, negative_rows: rows of the phase; fewer only where all tasks are at their limits.
+    """
+
+    epoch: EpochRows
+    limits: dict[str, int]
+    right_rows: int
+    negative_rows: int
+
+
+def phase_length(
+    name: str,
+    mixture: MixtureConfig,
+    roles: Roles,
+    store: SampleStore,
+    pools: Mapping[str, Pool],
+    negatives: Mapping[str, np.ndarray],
+    global_batch_size: int,
+    max_steps: int | None,
+) -> PhaseLength:
+    """The rows of a phase and of its epochs, counted but not drawn.
+
+    Args:
+        pools: of every task of ``roles``.
+
+    Raises:
+        DataFault: a file that the balance needs is not usable.
+    """
+    share = mixture.negatives.share
+    figures = _figures(name, mixture, roles.main, pools, store)
+
+    def epoch_of(epochs: float) -> EpochRows:
+        return _with_roles(epoch_rows(figures, mixture.balance, epochs), mixture, roles)
+
+    epochs = _epochs(mixture, epoch_of, pools, negatives, store, global_batch_size)
+    epoch = epoch_of(epochs)
+    exact = epochs * epoch.total
+    if max_steps is not None:
+        exact = min(exact, max_steps * global_batch_size / (1 + share))
+    right_rows = max(1, round(exact))
+    negative_rows = max(0, round(exact * (1 + share)) - right_rows)
+    return PhaseLength(epoch, row_limits(figures, mixture.balance), right_rows, negative_rows)
+
+
+def task_pools(
+    name: str,
     roles: Roles,
     store: SampleStore,
     rows_per_task: int | None,
     seed: int,
     source_weights: Mapping[str, float],
 ) -> dict[str, Pool]:
+    """The rows that a phase may draw, by task.
+
+    Raises:
+        DataFault: a task has none.
+    """
     pools: dict[str, Pool] = {}
     for task in roles.all:
         rows = store.rows_of(task)
@@ -128,6 +176,7 @@ def _pools(
             few = few_rows(store, np.sort(pool.rows), rows_per_task, seed, task)
             pool = pool_of(store, few, weights)
         pools[task] = pool
+    _check_not_empty(name, pools)
     return pools
 
 

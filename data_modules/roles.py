@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from data_modules.mixture import MixtureConfig
+from data_modules.mixture import AUTO_HARD, MixtureConfig
 
 if TYPE_CHECKING:  # it brings the benchmark's tokenizer with it, which planning does not need
     from data_modules.config import DataConfig
@@ -23,6 +23,22 @@ class Roles:
     def all(self) -> tuple[str, ...]:
         """Every task the phase draws from."""
         return self.main + self.rest + self.general
+
+
+def is_automatic(mixture: MixtureConfig) -> bool:
+    """Whether the tasks of a phase are picked by an evaluation."""
+    return AUTO_HARD in mixture.tasks
+
+
+def hard_candidates(data: DataConfig) -> tuple[str, ...]:
+    """The tasks that ``auto_hard`` may stand for: specialised ones with training rows."""
+    return tuple(
+        sorted(
+            name
+            for name, task in data.tasks.items()
+            if not task.general and any(one.train and one.weight for one in task.sources.values())
+        )
+    )
 
 
 def resolve_roles(data: DataConfig, mixture: MixtureConfig) -> Roles:

@@ -61,6 +61,8 @@ def run(one: VersionRun, overrides: list[str]) -> int:
         *(f"seed={one.seed}", f"run_name={one.folder.name}", f"output_dir={one.folder}"),
         # more threads than cores slow each other down manifold
         "cluster.threads_per_rank=1",
+        # one process has all rows of a step: one micro-step is enough
+        "micro_batch_size=32",
         *overrides,
     ]
     start = time.perf_counter()

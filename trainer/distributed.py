@@ -7,13 +7,15 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from data_modules.faults import UserFault
 from trainer.config.schema import ClusterConfig
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,25 @@ def on_first_local_rank(ranks: Ranks, work: Callable[[], None]) -> None:
     for one in faults:
         if one is not None:
             raise one
+
+
+def from_main(ranks: Ranks, make: Callable[[], Made]) -> Made:
+    """What ``make`` returns on the main rank, on every rank; collective.
+
+    Raises:
+        UserFault: on every rank, if it raised one there.
+    """
+    made: list[Any] = [None]
+    if ranks.is_main:
+        try:
+            made = [make()]
+        except UserFault as error:
+            made = [error]
+    dist.broadcast_object_list(made, src=0)
+    if isinstance(made[0], UserFault):
+        raise made[0]
+    result: Made = made[0]
+    return result
 
 
 def check_equal(name: str, value: str, ranks: Ranks) -> None:

@@ -42,6 +42,10 @@ def model_card(
             f"| {', '.join(phase.config.tasks)} | {phase.config.order.value} | {rows} "
             f"| {general / rows:.1%} | {phase.config.lr:g} | {config.adaptation.kind.value} |"
         )
+    for phase in phases:
+        if "auto_hard" in plan["phases"][phase.name]:
+            words = plan["phases"][phase.name]["auto_hard"]["words"]
+            lines += ["", f"Tasks of `{phase.name}`: {words}."]
     lines += ["", "## Tasks", "", "| task | rows | loss | metric | score |"]
     lines += ["|---|---|---|---|---|"]
     for task in sorted(config.data.tasks):

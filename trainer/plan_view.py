@@ -16,6 +16,7 @@ from data_modules.packing import lay_out
 from data_modules.phase_data_module import PhaseDataModule
 from data_modules.phase_plan import PhasePlan, TaskUse
 from trainer.config.schema import Config, Shape
+from trainer.course import Course
 from trainer.curriculum import Phase, lr_factor
 
 if TYPE_CHECKING:
@@ -24,13 +25,50 @@ if TYPE_CHECKING:
 _SAMPLED_STEPS = 200  # packing efficiency is measured on at most this many steps of a phase
 
 
-def plan_json(data: PhaseDataModule, phases: list[Phase], config: Config, world: int) -> Any:
-    """The plan as plain values, for ``plan.json``."""
-    return {
+def plan_json(
+    data: PhaseDataModule,
+    phases: list[Phase],
+    config: Config,
+    world: int,
+    course: Course | None = None,
+) -> Any:
+    """The plan as plain values, for ``plan.json``.
+
+    Args:
+        phases: those that are placed.
+        course: says which tasks were picked, and which phases are placed later.
+    """
+    plan: dict[str, Any] = {
         "global_batch_size": config.global_batch_size,
         "dp_world_size": world,
         "phases": {phase.name: _phase_json(data, phase, config, world) for phase in phases},
     }
+    if course is not None and course.later:
+        plan["later"] = {
+            name: _later_json(data, name, course, config, world) for name in course.later
+        }
+    if course is not None:
+        for name, choice in course.choices.items():
+            (plan["phases"] | plan.get("later", {}))[name]["auto_hard"] = choice.as_json()
+    return plan
+
+
+def _later_json(
+    data: PhaseDataModule, name: str, course: Course, config: Config, world: int
+) -> dict[str, Any]:
+    """What is known of a phase whose steps are not numbered yet."""
+    if name in course.waiting:
+        bounds = data.step_bounds(name)
+        return {"steps": list(bounds), "waiting": course.waiting_words(name, bounds)}
+    steps = data.plans[name].steps
+    entry = _phase_json(data, _unplaced(name, steps, course), config, world)
+    del entry["first_step"], entry["last_step"]
+    return {"steps": [steps, steps], **entry}
+
+
+def _unplaced(name: str, steps: int, course: Course) -> Phase:
+    """A phase as if it were the only one."""
+    return Phase(name, 1, steps, course.phases[name])
 
 
 def _phase_json(data: PhaseDataModule, phase: Phase, config: Config, world: int) -> dict[str, Any]:
@@ -110,14 +148,31 @@ def _positions(lengths: np.ndarray, packing: bool) -> int:
     return int(lengths.sum()) if packing else int(lengths.max()) * len(lengths)
 
 
-def print_plan(console: Console, plan: Any, phases: list[Phase], config: Config) -> None:
+def print_plan(
+    console: Console,
+    plan: Any,
+    phases: list[Phase],
+    config: Config,
+    course: Course | None = None,
+) -> None:
     """Print what every phase draws of every task, asked and real; and the derived line."""
     for phase in phases:
-        entry = plan["phases"][phase.name]
-        console.print(_phase_table(phase, entry, config))
-        if words := wording_words(entry["wording"]):
-            console.print(f"{phase.name}: {words}", soft_wrap=True)
+        _print_phase(console, phase, plan["phases"][phase.name], config)
+    for name, entry in plan.get("later", {}).items():
+        if "waiting" in entry:
+            console.print(f"{name}: {entry['waiting']}", soft_wrap=True)
+        else:
+            assert course is not None, "only a course has later phases"
+            _print_phase(console, _unplaced(name, entry["steps"][0], course), entry, config)
     console.print(derived_line(plan, phases, config))
+
+
+def _print_phase(console: Console, phase: Phase, entry: Any, config: Config) -> None:
+    console.print(_phase_table(phase, entry, config))
+    if words := wording_words(entry["wording"]):
+        console.print(f"{phase.name}: {words}", soft_wrap=True)
+    if "auto_hard" in entry:
+        console.print(f"{phase.name}: tasks {entry['auto_hard']['words']}", soft_wrap=True)
 
 
 def wording_words(wording: Mapping[str, Mapping[str, Any]]) -> str:
@@ -177,9 +232,12 @@ def _headline(phase: Phase, entry: Any, rows: int) -> str:
         lr += f" -> {entry['lr_end']:.2g} {schedule.shape.value}"
     if phase.warmup_steps:
         lr += f", warm-up {phase.warmup_steps} steps"
+    steps = f"steps {phase.first_step}-{phase.last_step}"
+    if "first_step" not in entry:
+        steps = f"{phase.steps} steps behind the phase before"
     return (
-        f"{phase.name}: steps {phase.first_step}-{phase.last_step}, {rows:,} rows, "
-        f"{phase.config.order.value}, {lr}, packing {entry['packing_efficiency']:.1%}"
+        f"{phase.name}: {steps}, {rows:,} rows, {phase.config.order.value}, {lr}, "
+        f"packing {entry['packing_efficiency']:.1%}"
     )
 
 
@@ -189,8 +247,11 @@ def derived_line(plan: Any, phases: list[Phase], config: Config) -> str:
         use["tokens"] for entry in plan["phases"].values() for use in entry["tasks"].values()
     )
     steps = sum(phase.steps for phase in phases)
+    later = [entry["steps"] for entry in plan.get("later", {}).values()]
+    low, high = (sum(bounds) for bounds in zip(*later, strict=True)) if later else (0, 0)
+    more = f" and {low if low == high else f'{low} to {high}'} later" if later else ""
     return (
-        f"derived: {plan['dp_world_size']} rank(s), {steps} steps of {config.global_batch_size} "
+        f"derived: {plan['dp_world_size']} rank(s), {steps}{more} steps of {config.global_batch_size} "
         f"rows, micro-batch {config.micro_batch_size}"
         f"{' x ' + str(config.data.max_seq_len) + ' tokens packed' if config.data.packing else ''}"
         f", {tokens:,} tokens ({tokens // steps:,} a step), ZeRO-{config.zero.stage}, "

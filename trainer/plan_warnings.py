@@ -45,6 +45,12 @@ def warnings_of(
             f"max_position_embeddings is {positions}: it was made for no longer samples. Set "
             f"data.max_seq_len={positions}, or choose a model with a longer context."
         )
+    return found + phase_warnings(plan, phases, config)
+
+
+def phase_warnings(plan: Any, phases: list[Phase], config: Config) -> list[str]:
+    """Those of :func:`warnings_of` that are about single phases."""
+    found: list[str] = []
     for phase in phases:
         entry = plan["phases"][phase.name]
         key = f"curriculum.phases.{phase.name}"

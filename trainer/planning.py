@@ -7,7 +7,7 @@ from pathlib import Path
 from trainer.config.schema import Config
 from trainer.config.validate import validate
 from trainer.console import make_console, quieten_libraries
-from trainer.curriculum import place, selected
+from trainer.course import course_of
 from trainer.distributed import ranks_from_environment
 from trainer.model import max_positions
 from trainer.plan_view import plan_json, print_plan
@@ -26,15 +26,17 @@ def show_plan(config: Config) -> None:
     world_size = ranks_from_environment().world_size
     validate(config, world_size)
     quieten_libraries()
-    start = find_start(config, RunDirectory(Path(config.output_dir)))
-    data = make_data(config, start.init_from)
+    run = RunDirectory(Path(config.output_dir))
+    start = find_start(config, run)
+    course = course_of(config, start, run)
+    data = make_data(config, start.init_from, course)
     data.prepare()
     data.load()
     steps = {name: plan.steps for name, plan in data.plans.items()}
-    phases = place(selected(config), steps, start.steps_before)
-    plan = plan_json(data, phases, config, world_size)
+    phases = course.placed(steps, start.steps_before)
+    plan = plan_json(data, phases, config, world_size, course)
     console = make_console()
-    print_plan(console, plan, phases, config)
+    print_plan(console, plan, phases, config, course)
     console.print(start.words)
     positions = max_positions(config.model, data.tokenizer, start.init_from)
     for warning in warnings_of(plan, phases, config, positions):

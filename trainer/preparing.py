@@ -22,7 +22,9 @@ from data_modules.seeding import generator
 from trainer.config.schema import Config
 from trainer.config.validate import validate
 from trainer.console import make_console, quieten_libraries
-from trainer.run_directory import write_json, write_text
+from trainer.course import Course, course_of
+from trainer.run_directory import RunDirectory, write_json, write_text
+from trainer.start import find_start
 from trainer.train import make_data
 
 
@@ -34,13 +36,14 @@ def prepare(config: Config) -> None:
     """
     started = time.monotonic()
     console = make_console()
-    data = _prepared(config, console)
+    data, course = _prepared(config, console)
     report = prepare_report(data, time.monotonic() - started)
     folder = Path(config.output_dir) / "data"
     write_json(folder / "report.json", report)
     write_text(folder / "report.html", render_page(report))
     shutil.copyfile(data.rejects_file(next(iter(data.mixtures))), folder / "rejects.jsonl")
     print_report(console, report)
+    _print_picked(console, course, data)
     for name in ("report.html", "report.json", "rejects.jsonl"):
         console.print(f"{name + ':':<16}{folder / name}", soft_wrap=True)
 
@@ -48,9 +51,19 @@ def prepare(config: Config) -> None:
 def preview(config: Config) -> None:
     """Print samples of every task and phase as the model will see them."""
     console = make_console()
-    data = _prepared(config, console)
+    data, course = _prepared(config, console)
     data.load()
     print_preview(console, _samples(config, data))
+    _print_picked(console, course, data)
+
+
+def _print_picked(console: Console, course: Course, data: PhaseDataModule) -> None:
+    """Which tasks were picked, and which phases pick theirs later."""
+    for name, choice in course.choices.items():
+        console.print(f"{name}: tasks {choice.words}", soft_wrap=True)
+    for name in course.waiting:
+        words = course.waiting_words(name, data.step_bounds(name))
+        console.print(f"{name}: {words}", soft_wrap=True)
 
 
 def _samples(config: Config, data: PhaseDataModule) -> Iterator[dict[str, Any]]:
@@ -74,13 +87,15 @@ def _samples(config: Config, data: PhaseDataModule) -> Iterator[dict[str, Any]]:
                     }
 
 
-def _prepared(config: Config, console: Console) -> PhaseDataModule:
+def _prepared(config: Config, console: Console) -> tuple[PhaseDataModule, Course]:
     validate(config, dp_world_size=1)
     quieten_libraries()
-    data = make_data(config, config.init_from)
+    run = RunDirectory(Path(config.output_dir))
+    course = course_of(config, find_start(config, run), run)
+    data = make_data(config, config.init_from, course)
     with _progress_bars(console) as progress:
         data.prepare(progress)
-    return data
+    return data, course
 
 
 @contextmanager

@@ -27,7 +27,8 @@ from trainer.console import (
     quieten_libraries,
     start_logging,
 )
-from trainer.curriculum import Phase, lr_at, place, selected
+from trainer.course import Course, course_of, listed_course
+from trainer.curriculum import Phase, lr_at
 from trainer.distributed import Ranks
 from trainer.engine import StepSums, ZeroEngine
 from trainer.evaluation import results as evaluation_results
@@ -42,7 +43,7 @@ from trainer.model_card import model_card
 from trainer.negatives_watch import NegativesWatch
 from trainer.objective import row_weights
 from trainer.plan_view import plan_json, print_plan
-from trainer.plan_warnings import warnings_of
+from trainer.plan_warnings import phase_warnings, warnings_of
 from trainer.run_directory import (
     INITIAL,
     RunDirectory,
@@ -55,22 +56,29 @@ from trainer.start import Start, find_start
 from trainer.summary import print_summary
 
 
-def make_data(config: Config, init_from: str | None) -> PhaseDataModule:
+def make_data(
+    config: Config, init_from: str | None, course: Course | None = None
+) -> PhaseDataModule:
     """The data module of the selected phases; no data is read yet.
+
+    Args:
+        course: None leaves every phase that picks its tasks with all that it may pick.
 
     Raises:
         ConfigFault: the tokenizer cannot be loaded or does not fit the model.
     """
     tokenizer = load_tokenizer(config.model, init_from)
     check_vocabulary(config.model, tokenizer, init_from)
+    course = course or listed_course(config)
     return PhaseDataModule(
         data=config.data,
         boundary=config.boundary,
-        mixtures=selected(config),
+        mixtures=course.phases,
         tokenizer=tokenizer,
         seed=config.seed,
         global_batch_size=config.global_batch_size,
         max_steps=config.limits.steps_per_phase,
+        undecided=course.undecided(),
     )
 
 
@@ -94,14 +102,15 @@ def train(config: Config) -> dict[str, Evaluation]:
     torch.manual_seed(config.seed)  # dropout, where a model has any
     run = RunDirectory(Path(config.output_dir))
     start = find_start(config, run)
-    data = make_data(config, start.init_from)
+    course = course_of(config, start, run)
+    data = make_data(config, start.init_from, course)
     device = distributed.init(config.cluster, ranks)
     distributed.on_first_local_rank(ranks, data.prepare)
     data.load()
     model = adapt(
         load_model(config.model, data.tokenizer, start.init_from, config.seed), config.adaptation
     )
-    return Run(config, ranks, run, start, data, model, device).all_phases()
+    return Run(config, ranks, run, start, course, data, model, device).all_phases()
 
 
 @dataclass(frozen=True)
@@ -144,17 +153,16 @@ class Run:
         ranks: Ranks,
         run: RunDirectory,
         start: Start,
+        course: Course,
         data: PhaseDataModule,
         model: Any,
         device: torch.device,
     ) -> None:
         self.config, self.ranks, self.run, self.start, self.data = config, ranks, run, start, data
-        steps = {name: plan.steps for name, plan in data.plans.items()}
-        self.phases = place(selected(config), steps, start.steps_before)
-        self.plan = plan_json(data, self.phases, config, ranks.world_size)
-        for phase in self.phases:
-            fingerprint = self.plan["phases"][phase.name]["fingerprint"]
-            distributed.check_equal(f"the plan of phase '{phase.name}'", fingerprint, ranks)
+        self.course = course
+        self.phases: list[Phase] = []
+        self.plan: Any = {}
+        self._place()
         self.console = make_console()
         self.metrics = self._open()
         self.engine = ZeroEngine(model, len(data.tasks), config, device, ranks.world_size)
@@ -164,20 +172,51 @@ class Run:
         )
         self.evaluations = self._earlier_evaluations()
 
+    def _place(self) -> list[Phase]:
+        """Number the steps of the phases as far as their tasks are known; those that are new."""
+        numbered = len(self.phases)
+        steps = {name: plan.steps for name, plan in self.data.plans.items()}
+        self.phases = self.course.placed(steps, self.start.steps_before)
+        world_size = self.ranks.world_size
+        self.plan = plan_json(self.data, self.phases, self.config, world_size, self.course)
+        for phase in self.phases[numbered:]:
+            fingerprint = self.plan["phases"][phase.name]["fingerprint"]
+            distributed.check_equal(f"the plan of phase '{phase.name}'", fingerprint, self.ranks)
+        return self.phases[numbered:]
+
+    def _pick_tasks(self, name: str) -> None:
+        """Pick the tasks of a phase that is about to start, and plan it."""
+        choice = distributed.from_main(
+            self.ranks, lambda: self.course.choose(name, self.evaluations)
+        )
+        self.course.take(name, choice)
+        self.data.decide(name, choice.picked)
+        distributed.on_first_local_rank(self.ranks, lambda: self.data.prepare_plan(name))
+        self.data.load_plan(name)
+        placed = self._place()
+        if self.ranks.is_main:
+            write_json(self.run.root / "plan.json", self.plan)
+            print_plan(self.console, self.plan, placed, self.config, self.course)
+        LOGGER.info("phase '%s': tasks %s", name, choice.words)
+        for warning in phase_warnings(self.plan, placed, self.config):
+            LOGGER.warning(warning)
+
     def _open(self) -> Metrics:
         """Write the run's own description, print the plan, open logs and metrics."""
         config, run, main = self.config, self.run, self.ranks.is_main
         replaces = run.metrics.is_file() and not self.start.earlier_phases
         if main:
-            run.begin([phase.name for phase in self.phases], bool(self.start.earlier_phases))
+            run.begin(list(self.course.phases), bool(self.start.earlier_phases))
             run.drop_metrics_after(self.start.steps_before)
             write_text(run.root / "config.yaml", to_yaml(config))
             write_json(run.root / "plan.json", self.plan)
             write_json(run.root / "environment.json", environment(self.ranks.world_size))
         start_logging(run.log(self.ranks.rank), main)
         if main:
-            print_plan(self.console, self.plan, self.phases, config)
+            print_plan(self.console, self.plan, self.phases, config, self.course)
         LOGGER.info(self.start.words)
+        for name, choice in self.course.choices.items():
+            LOGGER.info("phase '%s': tasks %s", name, choice.words)
         if main and replaces:
             LOGGER.warning(
                 "%s held an earlier run, which this one replaces; run_name=... keeps both", run.root
@@ -199,7 +238,10 @@ class Run:
         """Train, evaluate and export phase by phase."""
         if self.config.evaluation.before_training and not self.evaluations:
             self._evaluate(INITIAL, self.phases[0], self.start.steps_before)
-        for number, phase in enumerate(self.phases):
+        for number, name in enumerate(self.course.phases):
+            if name in self.course.waiting:
+                self._pick_tasks(name)
+            phase = self.phases[number]
             if number and phase.config.optimizer_state is OptimizerState.reset:
                 self.engine.reset_optimizer_state()
             self._train_phase(phase)

@@ -22,8 +22,10 @@ ROWS_VERSION = 1
 TOKENS_VERSION = 5
 PLAN_VERSION = 1
 
-# What of a mixture decides which rows come in which step; the rest is wording and optimisation.
-_PLANNED = [one.name for one in fields(MixtureConfig) if one.name not in ("boundary", "prompts")]
+# What of a mixture decides which rows come in which step; the rest is wording and optimisation, or
+# has done its part once the tasks are named.
+_UNPLANNED = ("boundary", "prompts", "auto_hard")
+_PLANNED = [one.name for one in fields(MixtureConfig) if one.name not in _UNPLANNED]
 
 
 def rows_fingerprint(data: DataConfig, tasks: Iterable[str], cache_dir: Path) -> str:

@@ -18,7 +18,8 @@ from data_modules.faults import DataFault
 from data_modules.mixture import BalanceConfig, MixtureConfig, Order, PromptConfig, Strategy
 from data_modules.phase_data_module import PhaseDataModule
 from data_modules.phase_plan import PhasePlan
-from data_modules.roles import resolve_roles
+from data_modules.plan_bounds import Undecided
+from data_modules.roles import hard_candidates, is_automatic, resolve_roles
 from tests.shared_data import CHATML, byte_tokenizer, data_config, write_rows, write_task
 
 SIZES = {"code": 9, "math": 5, "qa": 12, "chat": 20}
@@ -393,3 +394,43 @@ def test_a_missing_evaluation_file_is_a_user_fault(data: DataConfig) -> None:
         DataFault, match=r"data\.tasks\.qa\.sources\.main\.eval: cannot read .*none\.jsonl"
     ):
         module(data, load=False).prepare()
+
+
+# --- phases whose tasks are picked later
+
+
+def test_an_undecided_phase_is_planned_when_its_tasks_are_named(data: DataConfig) -> None:
+    every = MixtureConfig(tasks=["code", "math", "qa"], epochs=1)
+    made = module(data, mixtures={"mix": MIX, "hard": every}, undecided={"hard": Undecided(1, 2)})
+    assert list(made.plans) == ["mix"]
+    assert not made.plan_folder("hard").is_dir()
+    # 5 rows of math alone, 9 + 12 of code and qa; eight rows a step
+    assert made.step_bounds("hard") == (1, 3)
+    made.decide("hard", ("qa", "math"))
+    made.prepare_plan("hard")
+    made.load_plan("hard")
+    assert (made.undecided, made.plans["hard"].steps) == ({}, 3)
+    listed = MixtureConfig(tasks=["qa", "math"], epochs=1)
+    whole = module(data, mixtures={"mix": MIX, "hard": listed})
+    assert made.plan_folder("hard") == whole.plan_folder("hard")
+    assert np.array_equal(made.plans["hard"].rows, whole.plans["hard"].rows)
+    assert made.plans["hard"].fingerprint() == whole.plans["hard"].fingerprint()
+
+
+def test_preparing_finds_what_an_undecided_phase_could_not_train_on(data: DataConfig) -> None:
+    data.tasks["math"].sources["main"].where = "1 == 2"
+    every = MixtureConfig(tasks=["code", "math", "qa"], epochs=1)
+    mixtures = {"code": MixtureConfig(tasks=["code"], epochs=1), "hard": every}
+    with pytest.raises(DataFault, match="task 'math' has no usable training row"):
+        module(data, mixtures=mixtures, undecided={"hard": Undecided(1, 2)})
+
+
+def test_what_can_be_hard() -> None:
+    data = tasks_of(math=False, chat=True, code=False, judge=False, silent=False)
+    for name in ("math", "chat", "code"):
+        data.tasks[name].sources["main"] = SourceConfig(f"{name}.jsonl")
+    data.tasks["judge"].sources["main"] = SourceConfig(eval="judge.jsonl")
+    data.tasks["silent"].sources["main"] = SourceConfig("silent.jsonl", weight=0.0)
+    assert hard_candidates(data) == ("code", "math")
+    assert is_automatic(MixtureConfig(tasks=["auto_hard"]))
+    assert not is_automatic(MixtureConfig(tasks=["hard"]))

@@ -1,7 +1,7 @@
 """Started under torchrun by test_interference: trains with and without measurements beside it.
 
-``python interference_worker.py ROOT CASES.json RESULTS.json``; a case is a ZeRO stage, precision, packing and
-adaptation. All cases run in one process group, on the same tiny model and data.
+``python interference_worker.py ROOT CASES.json RESULTS.json``; a case is a ZeRO stage, precision, packing
+and adaptation. All cases run in one process group, on the same tiny model and data.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from trainer.loss import SupervisedHead
 from trainer.model import adapt
 from trainer.objective import row_weights
 
-STEPS, ROWS_PER_TASK, GLOBAL_BATCH, SEED = 3, 9, 8, 3
+STEPS, ROWS_PER_TASK, GLOBAL_BATCH, SEED = 2, 9, 8, 3
 LR = 1e-2
 SIZES = {"copy": 12, "long": 12, "twin": 12, "few": 3}
 # ZeRO-3 keeps small parameters whole; here all are small, and all are to be partitioned.

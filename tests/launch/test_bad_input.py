@@ -35,7 +35,7 @@ CASES: list[tuple[list[str], str, str, str, str]] = [
         ["curriculum.phases.hard.tasks=[nosuch]"],
         "curriculum.phases.hard.tasks",
         "names 'nosuch', which is no task and no group",
-        "defined: all, chat, code, general, hard, qa",
+        "defined: all, auto_hard, chat, code, general, hard, qa",
         "'data.groups.nosuch=[...]'",
     ),
     (

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 
@@ -313,6 +313,15 @@ def test_a_phase_file_can_be_swapped() -> None:
     shipped = config_of().curriculum.phases
     assert list(config.curriculum.phases) == ["mix", "specialize", "hard"]
     assert config.curriculum.phases["mix"] == shipped["hard"] != shipped["mix"]
+
+
+def test_hard_tasks_found_instead_of_listed() -> None:
+    config = config_of("phase@curriculum.phases.hard=hard_auto")
+    found, listed = config.curriculum.phases["hard"], config_of().curriculum.phases["hard"]
+    assert found.tasks == ["auto_hard"]
+    # the same phase but for who says which tasks are hard
+    assert replace(found, tasks=listed.tasks) == listed
+    validate(config, 1)
 
 
 def test_a_phase_can_be_dropped() -> None:

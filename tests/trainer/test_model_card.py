@@ -44,6 +44,20 @@ def test_the_texts_of_every_task_and_language_are_in_a_table() -> None:
     ]
 
 
+def test_picked_tasks_and_why() -> None:
+    config = Config(run_name="r", data=DataConfig(tasks=TASKS))
+    phases = [
+        Phase("mix", 1, 2, PhaseConfig(tasks=["all"])),
+        Phase("hard", 3, 4, PhaseConfig(tasks=["code"])),
+    ]
+    plan = {"phases": {phase.name: {"tasks": {"qa": {"rows": 3}}} for phase in phases}}
+    assert "Tasks of" not in model_card(config, phases, plan, None, "Starts.")
+    plan["phases"]["hard"]["auto_hard"] = {"words": "picked by lowest score: 1. code 0.100"}  # type: ignore[dict-item]
+    text = model_card(config, phases, plan, None, "Starts.")
+    assert "| hard | 3-4 | code |" in text
+    assert "\n\nTasks of `hard`: picked by lowest score: 1. code 0.100.\n\n## Tasks\n" in text
+
+
 def test_switched_off_texts_are_not_in_it() -> None:
     assert "[QA]" not in card(texts=BoundaryConfig(tag=False))
     for plain in (card(boundary=False), card(texts=BoundaryConfig(False, False))):

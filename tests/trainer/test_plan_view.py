@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,15 @@ import pytest
 from rich.console import Console
 
 from data_modules.config import DataConfig, SourceConfig, TaskConfig
-from data_modules.mixture import BalanceConfig, NegativesConfig, Order, Strategy
+from data_modules.mixture import AutoHardConfig, BalanceConfig, NegativesConfig, Order, Strategy
 from data_modules.phase_plan import PhasePlan
 from data_modules.plan import plan_phase
 from data_modules.prepare.tokeniser import TokenStats
 from data_modules.roles import resolve_roles
 from data_modules.samples import Sample, SampleStore
+from tests.shared_evaluation import evaluation
 from trainer.config.schema import Config, PhaseConfig, ScheduleConfig
+from trainer.course import Course
 from trainer.curriculum import Phase, place
 from trainer.plan_view import plan_json, print_plan, wording_words
 from trainer.plan_warnings import warnings_of
@@ -31,6 +33,9 @@ class Data:
     """What the plan view asks of the data module."""
 
     plans: dict[str, PhasePlan] = field(default_factory=dict)
+
+    def step_bounds(self, _phase: str) -> tuple[int, int]:
+        return 3, 12
 
     def rejects(self, _phase: str) -> dict[str, dict[str, int]]:
         return {}
@@ -246,3 +251,64 @@ def test_how_rows_are_worded() -> None:
     assert wording_words({"qa": plain, "math": cued}) == (
         "of 30 rows 28 carry tag or constraint, 5 another task's cue, 3 a rephrased instruction"
     )
+
+
+# --- phases that pick their tasks
+
+
+def on_course(waiting: bool) -> tuple[dict[str, Any], str]:
+    """Phase mix; hard, which picks one task; and polish, of as many rows as mix."""
+    config = config_of()
+    hard = PhaseConfig(epochs=1.0, tasks=["auto_hard"], auto_hard=AutoHardConfig(most=1))
+    polish = PhaseConfig(epochs=1.0, lr=7e-4)
+    phases = {"mix": PhaseConfig(epochs=1.0), "hard": hard, "polish": polish}
+    config.curriculum.phases = dict(phases)
+    course = Course(config, phases, waiting={"hard": ("mix", "initial")})
+    course.phases["hard"] = replace(hard, tasks=["code", "qa"])
+    if not waiting:
+        course.take("hard", course.choose("hard", {"mix": evaluation(code=0.25, qa=0.5)}))
+    plans = {
+        name: plan_phase(
+            *(name, phase, resolve_roles(config.data, phase), store_of(SIZES)),
+            *(config.global_batch_size, 0),
+        )
+        for name, phase in course.phases.items()
+        if name not in course.waiting
+    }
+    placed = course.placed({name: plan.steps for name, plan in plans.items()}, 0)
+    plan = plan_json(Data(plans), placed, config, 1, course)  # type: ignore[arg-type]
+    console = Console(width=250, record=True, file=StringIO())
+    print_plan(console, plan, placed, config, course)
+    return plan, console.export_text()
+
+
+def test_a_phase_that_picks_its_tasks_later_is_shown_with_its_bounds() -> None:
+    plan, text = on_course(waiting=True)
+    assert list(plan["phases"]) == ["mix"]
+    assert list(plan["later"]) == ["hard", "polish"]
+    assert plan["later"]["hard"]["steps"] == [3, 12]
+    words = (
+        "3 to 12 steps, tasks picked at its start from the evaluation of phase 'mix', by score, at "
+        "most 1"
+    )
+    assert plan["later"]["hard"]["waiting"] == words
+    assert f"hard: {words}" in text
+    # what is listed is planned, but not numbered yet
+    polish = plan["later"]["polish"]
+    assert (polish["steps"], polish["tasks"]["qa"]["rows"]) == ([20, 20], 120)
+    assert not {"first_step", "last_step"} & set(polish)
+    assert "polish: 20 steps behind the phase before, 160 rows, mixed, lr 0.0007" in text
+    assert "20 and 23 to 32 later steps of 8 rows" in text
+
+
+def test_a_phase_that_picked_its_tasks_says_why() -> None:
+    plan, text = on_course(waiting=False)
+    assert "later" not in plan
+    numbers = [(one["first_step"], one["last_step"]) for one in plan["phases"].values()]
+    assert numbers == [(1, 20), (21, 25), (26, 45)]
+    said = plan["phases"]["hard"]["auto_hard"]
+    assert (said["picked"], said["figures"]) == (["code"], {"code": 0.25, "qa": 0.5})
+    assert list(plan["phases"]["hard"]["tasks"]) == ["code"]
+    assert f"hard: tasks {said['words']}" in text
+    assert "auto_hard" not in plan["phases"]["polish"]
+    assert "45 steps of 8 rows" in text

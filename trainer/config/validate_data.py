@@ -8,15 +8,13 @@ from dataclasses import replace
 
 from data_modules.config import CleaningConfig, DataConfig, PostProcess, TaskConfig, Unification
 from data_modules.faults import ConfigFault, DataFault, Fault
+from data_modules.mixture import AUTO_HARD
 from data_modules.sources.files import HUB, source_files
 from data_modules.wording import INSTRUCTION
 from trainer.config.rules import above_zero, at_least, share
 from trainer.config.schema import Config
 from trainer.config.validate_mixture import has_root
-from trainer.evaluation.metrics import check_metric
-
-#: Stands for no metric in ``TaskConfig.metric``.
-NO_METRIC = "none"
+from trainer.evaluation.metrics import NO_METRIC, check_metric
 
 
 def data_faults(config: Config) -> Iterator[Fault]:
@@ -37,6 +35,9 @@ def data_faults(config: Config) -> Iterator[Fault]:
     elif not data.tasks:
         remedy = "Choose data=..., or data.discover=true with train/<task>.jsonl under data.root."
         yield Fault("data.tasks", f"no task under {data.root}", "a run needs one", remedy)
+    if AUTO_HARD in data.groups:
+        rule = "a phase's tasks: [auto_hard] are picked by an evaluation"
+        yield Fault(f"data.groups.{AUTO_HARD}", "a reserved name", rule, "Rename the group.")
     evaluates = config.evaluation.before_training or config.evaluation.at_phase_end
     for name, task in data.tasks.items():
         yield from _task(f"data.tasks.{name}", name, task, data)
@@ -74,7 +75,8 @@ def _cleaning(key: str, cleaning: CleaningConfig, faults: list[Fault]) -> None:
 
 def _task(key: str, name: str, task: TaskConfig, data: DataConfig) -> Iterator[Fault]:
     faults: list[Fault] = []
-    if name in data.groups or name == "all" or (name == "general" and not task.general):
+    reserved = ("all", AUTO_HARD)
+    if name in data.groups or name in reserved or (name == "general" and not task.general):
         seen, rule = "also the name of a group", "a phase must be able to tell them apart"
         remedy = f"Rename the task or the group{', or set general=true' * (name == 'general')}."
         faults.append(Fault(key, seen, rule, remedy))

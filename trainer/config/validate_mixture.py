@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from data_modules.config import DataConfig, TaskConfig
 from data_modules.faults import Fault
 from data_modules.mixture import (
+    AUTO_HARD,
     BalanceConfig,
     NegativesConfig,
     Order,
@@ -16,10 +19,11 @@ from data_modules.mixture import (
     PromptConfig,
     Strategy,
 )
-from data_modules.roles import Roles, resolve_roles
+from data_modules.roles import Roles, hard_candidates, is_automatic, resolve_roles
 from data_modules.wording import INSTRUCTION
 from trainer.config.rules import above_zero, at_least, share
 from trainer.config.schema import Config, PhaseConfig, ScheduleConfig
+from trainer.config.validate_auto_hard import auto_hard_faults
 
 
 def curriculum_faults(config: Config) -> Iterator[Fault]:
@@ -36,8 +40,9 @@ def curriculum_faults(config: Config) -> Iterator[Fault]:
                 f"Add it with '+phase@curriculum.phases.{name}={name}'.",
             )
     # A phase that does not run may refer to tasks that these data do not have.
-    for name in select or phases:
+    for before, name in pairwise([None, *(select or phases)]):
         if name in phases:
+            yield from auto_hard_faults(config, name, phases[name], before)
             yield from _phase(config, f"curriculum.phases.{name}", phases[name])
 
 
@@ -80,7 +85,7 @@ def _schedule(key: str, schedule: ScheduleConfig, faults: list[Fault]) -> None:
 
 def _unknown_tasks(config: Config, key: str, phase: PhaseConfig) -> Iterator[Fault]:
     data = config.data
-    known = sorted({*data.tasks, *data.groups, "all", "general"})
+    known = sorted({*data.tasks, *data.groups, "all", "general", AUTO_HARD})
     for name in phase.tasks:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
@@ -112,7 +117,10 @@ def _phase_tasks(config: Config, key: str, phase: PhaseConfig) -> Iterator[Fault
             "replay draws rows from general tasks",
             f"Set {key}.replay=0, or mark a task: data.tasks.{sorted(data.tasks)[0]}.general=true.",
         )
-    roles = resolve_roles(data, phase)
+    automatic = is_automatic(phase)
+    # What holds for every task that the phase may be given holds for those that it is given.
+    listed = replace(phase, tasks=list(hard_candidates(data))) if automatic else phase
+    roles = resolve_roles(data, listed)
     if not roles.main:
         yield Fault(
             f"{key}.tasks",
@@ -124,7 +132,7 @@ def _phase_tasks(config: Config, key: str, phase: PhaseConfig) -> Iterator[Fault
     if both:
         seen = f"{', '.join(both)} is general and listed"
         yield Fault(f"{key}.tasks", seen, "replay would draw it twice", "Set replay to 0.")
-    if phase.rest_share and not roles.rest:
+    if phase.rest_share and not roles.rest and not automatic:
         seen = f"{phase.rest_share:g}, but the phase already has every specialised task"
         yield Fault(f"{key}.rest_share", seen, "it draws from the tasks not listed", "Set it to 0.")
     yield from _prompts(f"{key}.prompts", phase.prompts, data, roles)

@@ -22,7 +22,8 @@ from trainer.config.schema import EvaluationConfig
 from trainer.console import LOGGER
 from trainer.evaluation.behaviour import BehaviourJudge, crosstalk, leaks, training_examples
 from trainer.evaluation.generate import Answer, generate
-from trainer.evaluation.judge import NO_METRIC, JudgedSet, judge_set
+from trainer.evaluation.judge import JudgedSet, judge_set
+from trainer.evaluation.metrics import NO_METRIC
 from trainer.evaluation.model import EvaluatedModel
 from trainer.evaluation.results import Crosstalk, Evaluation, TaskResult
 from trainer.evaluation.soft_crosstalk import soft_crosstalk

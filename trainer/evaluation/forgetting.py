@@ -5,9 +5,9 @@ With A_i^q the score of task i in column q and P the last one:
 
 - forgetting ``F_i = max_{q<P} A_i^q - A_i^P`` (Chaudhry et al., arXiv 1801.10112); negative where the task
   was never better than it is now. Of losses, which fall, ``l_i^P - min_{q<P} l_i^q``.
-- backward transfer ``BWT = mean_i (A_i^P - A_i^{q(i)})`` over the tasks that have been learned before the last
-  column, ``q(i)`` being the first phase that trained on i (Lopez-Paz and Ranzato, arXiv 1706.08840, where
-  every phase has one task). Negative: later phases hurt what earlier ones taught.
+- backward transfer ``BWT = mean_i (A_i^P - A_i^{q(i)})`` over the tasks that have been learned before the
+  last column, ``q(i)`` being the first phase that trained on i (Lopez-Paz and Ranzato, arXiv 1706.08840,
+  where every phase has one task). Negative: later phases hurt what earlier ones taught.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Forgotten:
         best_column: where it was best before the last column; the first such.
         best, now: score, or loss in nats.
         forgotten: how much worse it is now, in the same unit; negative where it is better.
-        disjoint: whether the intervals of ``best`` and ``now`` do not meet; None of losses, which have none.
+        disjoint: whether the intervals of ``best`` and ``now`` do not meet; None of losses, which have
+            none.
     """
 
     best_column: str

@@ -12,11 +12,9 @@ from data_modules.unification import unify
 from trainer.evaluation.behaviour import BehaviourJudge, count_behaviours
 from trainer.evaluation.formats import format_violations
 from trainer.evaluation.generate import Answer
-from trainer.evaluation.metrics import Judged, Metric, figure, metric, per_row
+from trainer.evaluation.metrics import NO_METRIC, Judged, Metric, measured, metric
 from trainer.evaluation.postprocess import processed
 from trainer.evaluation.results import Figure, SetResult, share
-
-NO_METRIC = "none"
 
 
 @dataclass(frozen=True)
@@ -77,10 +75,13 @@ def judge_set(
     after: dict[str, Figure] = {}
     scores: dict[str, tuple[list[float | None], list[float | None]]] = {}
     for one, judged_by in metrics_of(task).items():
-        scores[one] = per_row(judged_by, raw_rows), per_row(judged_by, clean_rows)
-        if any(score is not None for score in scores[one][1]):
-            raw[one] = figure(judged_by, raw_rows, bootstrap_samples, f"{name}/{one}")
-            after[one] = figure(judged_by, clean_rows, bootstrap_samples, f"{name}/{one}")
+        seed = f"{name}/{one}"
+        figure, row_scores = measured(judged_by, raw_rows, bootstrap_samples, seed)
+        figure_after, scores_after = measured(judged_by, clean_rows, bootstrap_samples, seed)
+        scores[one] = row_scores, scores_after
+        # which rows are judged does not depend on the answers
+        if figure is not None and figure_after is not None:
+            raw[one], after[one] = figure, figure_after
     broken = [format_violations(text, task) for text in texts]
     broken_after = [format_violations(text, task) for text in clean]
     shown = (

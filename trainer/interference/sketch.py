@@ -1,9 +1,9 @@
 """A count-sketch: a gradient in some thousand numbers that keep inner products.
 
 ``sketch[bucket(i)] += sign(i) * value[i]`` keeps the inner product of two vectors in expectation; for unit
-vectors its standard deviation is at most about ``sqrt(2 / buckets)``, and ``1 / sqrt(buckets)`` where they are
-nearly orthogonal (Charikar, Chen and Farach-Colton 2002; Weinberger et al., arXiv 0902.2206). The sketch is
-linear, so that sketches of micro-batches and ranks add up.
+vectors its standard deviation is at most about ``sqrt(2 / buckets)``, and ``1 / sqrt(buckets)`` where they
+are nearly orthogonal (Charikar, Chen and Farach-Colton 2002; Weinberger et al., arXiv 0902.2206). The sketch
+is linear, so that sketches of micro-batches and ranks add up.
 
 Here ``bucket(i) = (start + i) mod p`` with p prime: adding up is a plain sum over the rows of a reshaped
 tensor, deterministic and as fast as memory, and neighbours in a column of a weight matrix still spread over

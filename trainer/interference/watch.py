@@ -91,7 +91,7 @@ class GradientProbe:
         found = sums.cpu().numpy()
         return Measurement(
             [probe.task for probe in probes],
-            conflict_of(found[:, :-1].reshape(len(probes), 2, -1)),
+            conflict_of(found[:, :-1].reshape(len(probes), 2, self._sketch.buckets)),
             [float(one) / probe.tokens for one, probe in zip(found[:, -1], probes, strict=True)],
         )
 

@@ -273,7 +273,7 @@ def test_the_task_files_agree_with_the_code(task: str) -> None:
         "sources": {"main": {"train": f"train/{task}.jsonl", "eval": f"eval/{task}.jsonl"}},
         "tag": tag_of(task),
         "constraint": constraint_of(task),
-        "metric": "exact_match",
+        "metric": f"bench:{task}",
         "max_new_tokens": longest + 2,
     }
     if task in CUES:

@@ -20,7 +20,15 @@ from data_modules.config import (
     TaskConfig,
     Unification,
 )
-from data_modules.mixture import BalanceConfig, MixtureConfig, NegativesConfig, Order, PromptConfig
+from data_modules.mixture import (
+    AutoHardConfig,
+    HardBy,
+    BalanceConfig,
+    MixtureConfig,
+    NegativesConfig,
+    Order,
+    PromptConfig,
+)
 from data_modules.phase_data_module import PhaseDataModule
 from data_modules.prepare.fingerprints import (
     plan_fingerprint,
@@ -299,6 +307,12 @@ def test_wording_alone_changes_no_plan_of_the_same_samples(data: DataConfig) -> 
     plain = MixtureConfig(epochs=1)
     assert of_plan(data, MixtureConfig(epochs=1, boundary=False)) == of_plan(data, plain)
     assert of_plan(data, MixtureConfig(epochs=1, prompts=RANDOM)) == of_plan(data, plain)
+
+
+def test_tasks_that_were_picked_plan_as_if_listed(data: DataConfig) -> None:
+    listed = MixtureConfig(tasks=["qa"], epochs=1)
+    picked = MixtureConfig(tasks=["qa"], epochs=1, auto_hard=AutoHardConfig(HardBy.gap, most=1))
+    assert of_plan(data, picked) == of_plan(data, listed)
 
 
 def test_the_data_module_names_its_folders_by_these(data: DataConfig) -> None:

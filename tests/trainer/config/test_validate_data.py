@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from data_modules.benchmark import BenchmarkSpec
-from data_modules.config import SourceConfig, TaskConfig, Unification
+from data_modules.config import PostProcess, SourceConfig, TaskConfig, Unification
+from data_modules.faults import ConfigFault, Fault
 from tests.shared_config import Rule, both, check, faults_of, numbered, put, sound_config
 from trainer.config.schema import Config
 from trainer.config.validate import validate
+from trainer.evaluation import sandbox
 
 
 @pytest.fixture
@@ -121,6 +123,49 @@ RULES: list[Rule] = [
         "empty",
         "unify: [code_fence] names the language of every fence",
         "For example python.",
+    ),
+    # how answers are judged
+    (
+        put("data.tasks.qa.metric", "exactmatch"),
+        "data.tasks.qa.metric",
+        "exactmatch",
+        "no metric has this name",
+        "Did you mean exact_match",
+    ),
+    (
+        both(put("data.tasks.qa.metric", "chrf"), put("data.tasks.qa.metrics", ["bleu", "rouge"])),
+        "data.tasks.qa.metrics",
+        "rouge",
+        "no metric has this name",
+        "rouge_l",
+    ),
+    (
+        put("data.tasks.qa.metric", "nosuchmodule:Metric"),
+        "data.tasks.qa.metric",
+        "nosuchmodule:Metric",
+        "module:attribute must be importable",
+        "No module named 'nosuchmodule'",
+    ),
+    (
+        put("data.tasks.qa.metrics", ["bleu", "chrf"]),
+        "data.tasks.qa.metrics",
+        "bleu, chrf",
+        "beside metric: none they judge nothing",
+        "Set data.tasks.qa.metric.",
+    ),
+    (
+        put("data.tasks.qa.format", "UP|(DOWN"),
+        "data.tasks.qa.format",
+        "UP|(DOWN",
+        "no regular expression (missing ), unterminated subpattern at position 3)",
+        "",
+    ),
+    (
+        put("data.tasks.qa.postprocess", [PostProcess.strip, PostProcess.first_format]),
+        "data.tasks.qa.postprocess",
+        "first_format",
+        "it takes the first stretch that has the task's format",
+        "Set data.tasks.qa.format",
     ),
     # cleaning
     (
@@ -236,4 +281,21 @@ def test_the_benchmark_makes_its_root(config: Config) -> None:
 @pytest.mark.parametrize("where", ["hub:owner/name", "eval/*.jsonl", "eval", ""])
 def test_evaluation_sources_that_only_reading_can_judge(config: Config, where: str) -> None:
     config.data.tasks["qa"].sources["main"].eval = where
+    validate(config, 1)
+
+
+@pytest.mark.parametrize("generates", [True, False])
+def test_programs_must_be_confinable_only_where_answers_are_run(
+    config: Config, monkeypatch: pytest.MonkeyPatch, generates: bool
+) -> None:
+    def refuse() -> None:
+        raise ConfigFault(Fault("execution", "no seccomp", "programs must be confined"))
+
+    monkeypatch.setattr(sandbox, "check_limits", refuse)
+    config.data.tasks["code"].metric = "code_tests"
+    config.evaluation.generate = generates
+    if generates:
+        (fault,) = faults_of(config)
+        assert (fault.where, fault.rule) == ("data.tasks.code.metric", "programs must be confined")
+        config.data.tasks["code"].sources["main"].eval = ""
     validate(config, 1)

@@ -99,14 +99,14 @@ RULES: list[Rule] = [
         put(f"{MIX}.tasks", ["cod"]),
         f"{MIX}.tasks",
         "names 'cod', which is no task and no group",
-        "defined: all, chat, code, general, hard, qa",
+        "defined: all, auto_hard, chat, code, general, hard, qa",
         "Did you mean 'code'?",
     ),
     (
         put(f"{MIX}.tasks", ["zzz"]),
         f"{MIX}.tasks",
         "names 'zzz', which is no task and no group",
-        "defined: all, chat, code, general, hard, qa",
+        "defined: all, auto_hard, chat, code, general, hard, qa",
         "'data.groups.zzz=[...]'",
     ),
     (

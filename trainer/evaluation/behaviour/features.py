@@ -17,11 +17,12 @@ from data_modules.cleaning.code_signs import code_lines
 from data_modules.config import Behaviour
 
 #: Characters of an answer, and of a request's end, that are looked at.
-LENGTH = 2000
+LENGTH = 1500
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _LATIN = re.compile(r"[A-Za-z]")
 _DIGIT = re.compile(r"\d")
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
+_RARE = re.compile(r"[\u3400-\u9fff]{2}|[^\W\u3400-\u9fff]{5,}")
 _LIST_LINE = re.compile(rf"[ \t]*{LIST_MARKER}")
 _NUMBERED = re.compile(r"[ \t]*[(（]?\d{1,2}[.)、．）]")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -37,9 +38,7 @@ _FIRST_PERSON = re.compile(r"\b(?:I|my|me|we|our)\b|我|咱")
 _SECOND_PERSON = re.compile(r"\b(?:you|your)\b|你|您", re.I)
 _PAST = re.compile(r"\b(?:was|were|had|did)\b|\w{3,}ed\b|了|过")
 _PRESENT = re.compile(r"\b(?:is|are|has|can|will)\b|是|会|可以")
-_DEFINITE = re.compile(r"\b(?:we|this paper|our|propose\w*|method|model\w*|learning|study)\b", re.I)
 _PARTICLES = re.compile(r"[吗呢吧啊呀哦嗯哈嘛啦]")
-_SCHOLARLY = re.compile(r"研究|分析|应用|影响|方法|设计|系统|技术|模型")
 _PAIRED = re.compile(r"^[^:：\n]{1,60}[:：] ?\S", re.M)
 _MARKS = tuple("\n,.:;(\"'`$=_-*#!?，。、：；（“《！？/…{\\<[|")
 
@@ -52,7 +51,7 @@ def answer_features(answer: str) -> list[float]:
     words = _WORD.findall(text)
     han, latin = len(_HAN.findall(text)), len(_LATIN.findall(text))
     items = [one for one in _ITEMS.split(text) if one.strip()]
-    shown = behaviours_of(answer)
+    shown = behaviours_of(text)
     listed = sum(_LIST_LINE.match(line) is not None for line in lines)
     first, last = text[:1], text[-1:]
     sentences = len(_SENTENCE_END.findall(text))
@@ -94,15 +93,7 @@ def answer_features(answer: str) -> list[float]:
         float(bool(_LAST_OPTION.search(text))),
         *(
             len(one.findall(text)) / max(1, len(words))
-            for one in (
-                _FIRST_PERSON,
-                _SECOND_PERSON,
-                _PAST,
-                _PRESENT,
-                _DEFINITE,
-                _PARTICLES,
-                _SCHOLARLY,
-            )
+            for one in (_FIRST_PERSON, _SECOND_PERSON, _PAST, _PRESENT, _PARTICLES)
         ),
         len(_PAIRED.findall(text)) / max(1, len(lines)),
         *(text.count(mark) / math.sqrt(size) for mark in _MARKS),
@@ -123,6 +114,7 @@ def relative_features(request: str, answer: str) -> list[float]:
     body_grams = set(pairwise(body_words))
     numbers = _NUMBER.findall(text)
     items = [one.strip().lower() for one in _ITEMS.split(text) if one.strip()]
+    rare = set(_RARE.findall(low))
     size, body_size = max(1, len(text)), max(1, len(body))
     return [
         sum(word in known for word in words) / max(1, len(words)),
@@ -139,4 +131,8 @@ def relative_features(request: str, answer: str) -> list[float]:
         sum(number in asked for number in numbers) / max(1, len(numbers)),
         sum(number not in asked for number in numbers),
         float(text[:12].lower() == body[:12].lower()),
+        sum(word in low_asked for word in rare) / max(1, len(rare)),
+        sum(word in low_asked for word in rare),
+        len(_HAN.findall(text)) / size - len(_HAN.findall(asked)) / max(1, len(asked)),
+        len(_HAN.findall(text)) / size - len(_HAN.findall(head)) / max(1, len(head)),
     ]

@@ -12,13 +12,14 @@ import numpy as np
 
 from data_modules.cleaning.quality import repeated_share
 from data_modules.config import TaskConfig
-from trainer.evaluation.behaviour.classifier import AnswerClassifier
+from trainer.evaluation.behaviour.classifier import FEWEST, AnswerClassifier, Posterior
 from trainer.evaluation.behaviour.examples import Example
 from trainer.evaluation.behaviour.formats import Formats
 from trainer.evaluation.results import MIXED, NONE
 
-#: Largest share of right answers that the classifier may take for another task's, in cross-validation.
-FALSE_ALARMS = 0.015
+#: Largest share of right answers that the classifier may take for another task's, in cross-validation
+#: and on the mean of the tasks.
+FALSE_ALARMS = 0.0125
 #: From this share of repeated n-grams on, an answer goes round in circles and shows no task.
 _CIRCLES = 0.8
 
@@ -54,12 +55,12 @@ class BehaviourJudge:
     An answer that has a declared format shows its task. Any other answer goes to a classifier over the
     tasks with training answers. The asked task keeps the benefit of the doubt: another task is found
     only where its posterior odds against the asked one exceed a bound, the least that keeps false
-    alarms on right answers under :data:`FALSE_ALARMS` in cross-validation. A task with a format is
+    alarms on right answers within :data:`FALSE_ALARMS` in cross-validation. A task with a format is
     never found by the classifier: such an answer is malformed and shows ``none``, as do blank answers
     and those that only repeat themselves. ``mixed`` is found by formats alone.
 
     Attributes:
-        tasks: those that can be found: with a format or with training answers.
+        tasks: those that can be found: with a format or enough training answers.
         gold_report: own error.
     """
 
@@ -72,18 +73,18 @@ class BehaviourJudge:
         seed: int,
     ) -> None:
         self._formats = Formats(tasks)
-        known = {task: rows for task in tasks if (rows := training.get(task, ()))}
-        self.tasks = tuple(task for task in tasks if tasks[task].format or task in known)
+        known = {task: training[task] for task in tasks if training.get(task)}
+        learned = {task: rows for task, rows in known.items() if len(rows) >= FEWEST}
+        self.tasks = tuple(task for task in tasks if tasks[task].format or task in learned)
         self._classifier: AnswerClassifier | None = None
         self._bound = 0.0
         free = [task for task in self.tasks if not tasks[task].format]
-        held_out: dict[str, np.ndarray] = {}
-        if free and len(known) > 1:
-            self._classifier, held_out = AnswerClassifier.fit(known, seed)
-            self._bound = self._least_bound(
-                {task: held_out[task] for task in free if task in known}
-            )
-        self.gold_report = self._report(known, held_out, free)
+        held_out: dict[str, Posterior] = {}
+        if free and len(learned) > 1:
+            self._classifier, held_out = AnswerClassifier.fit(learned, seed)
+            self._bound = self._least_bound({task: held_out[task] for task in free})
+        judged = {task: known[task] for task in self.tasks if task in known}
+        self.gold_report = self._report(judged, held_out, free)
 
     @classmethod
     def fit(
@@ -119,43 +120,45 @@ class BehaviourJudge:
         found = [self._formats.behaviour_of(answer, asked) for answer in answers]
         rest = [row for row, behaviour in enumerate(found) if behaviour is None]
         if rest and self._classifier is not None:
-            scores = self._classifier.log_posterior(
+            posterior = self._classifier.posterior(
                 [requests[row] for row in rest], [answers[row] for row in rest]
             )
-            decided = self._decide(asked, scores)
+            decided = self._decide(asked, posterior)
         else:
             decided = [NONE if asked in self._formats.tasks else asked] * len(rest)
         for row, behaviour in zip(rest, decided, strict=True):
             found[row] = NONE if _is_empty(answers[row]) else behaviour
         return [behaviour or NONE for behaviour in found]
 
-    def _decide(self, asked: str, scores: np.ndarray) -> list[str]:
-        """Behaviours by log posteriors [n, tasks of the classifier]."""
+    def _decide(self, asked: str, posterior: Posterior) -> list[str]:
         assert self._classifier is not None
         names = self._classifier.tasks
+        shown = [names[column] for column in posterior.shown.argmax(axis=1)]
         if asked in names:
-            own = scores[:, names.index(asked)]
-            keeps = scores.max(axis=1) - own <= self._bound
-        else:
-            keeps = np.zeros(len(scores), dtype=bool)
-        best = [names[column] for column in scores.argmax(axis=1)]
-        shown = [asked if kept else name for name, kept in zip(best, keeps, strict=True)]
+            kept = posterior.doubt(names.index(asked)) <= self._bound
+            shown = [asked if own else name for own, name in zip(kept, shown, strict=True)]
         return [NONE if name in self._formats.tasks else name for name in shown]
 
-    def _least_bound(self, held_out: Mapping[str, np.ndarray]) -> float:
-        """The bound on log odds that keeps false alarms down, from held-out log posteriors."""
+    def _least_bound(self, held_out: Mapping[str, Posterior]) -> float:
+        """The bound on log odds that keeps false alarms down; one for all tasks.
+
+        Every task counts the same, as in a crosstalk rate.
+        """
         assert self._classifier is not None
         names = self._classifier.tasks
-        doubts = np.concatenate(
-            [scores.max(axis=1) - scores[:, names.index(task)] for task, scores in held_out.items()]
-        )
-        # one bound for all tasks: the sharpest test of that many false alarms in all
-        return float(max(0.0, np.quantile(doubts, 1 - FALSE_ALARMS, method="higher")))
+        doubts = [one.doubt(names.index(task)) for task, one in held_out.items()]
+        weights = np.concatenate([np.full(len(one), 1 / len(one) / len(doubts)) for one in doubts])
+        values = np.concatenate(doubts)
+        order = np.argsort(-values, kind="stable")
+        # alarms so far if the bound lay just under each value
+        alarms = np.cumsum(weights[order])
+        first_too_many = int(np.searchsorted(alarms, FALSE_ALARMS, side="right"))
+        return float(max(0.0, values[order][min(first_too_many, len(values) - 1)]))
 
     def _report(
         self,
         known: Mapping[str, Sequence[Example]],
-        held_out: Mapping[str, np.ndarray],
+        held_out: Mapping[str, Posterior],
         free: Sequence[str],
     ) -> GoldReport:
         confusion: dict[str, dict[str, float]] = {}
@@ -164,8 +167,8 @@ class BehaviourJudge:
             found = [self._formats.behaviour_of(one.answer, task) for one in rows]
             if task in held_out:
                 decided = self._decide(task, held_out[task])
-                names = list(held_out)
-                likeliest[task] = float(np.mean(held_out[task].argmax(axis=1) == names.index(task)))
+                best = held_out[task].shown.argmax(axis=1)
+                likeliest[task] = float(np.mean(best == list(held_out).index(task)))
             else:
                 decided = [NONE if task in self._formats.tasks else task] * len(rows)
             shown = Counter(

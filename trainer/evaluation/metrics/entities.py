@@ -48,7 +48,7 @@ class EntityF1:
 
 def items_of(text: str) -> list[str]:
     """The items that a text lists, in plain form."""
-    parts = _leaves(json.loads(text), "") if is_json(text) else _SEPARATOR.split(text)
+    parts = _leaves(json.loads(text)) if is_json(text) else _SEPARATOR.split(text)
     return [item for item in map(_plain, parts) if item]
 
 
@@ -57,12 +57,14 @@ def _plain(item: str) -> str:
     return " ".join(re.sub(r"\s*:\s*", ": ", _AND.sub("", item)).casefold().split()).strip(_EDGES)
 
 
-def _leaves(value: object, key: str) -> Iterator[str]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _leaves(inner, str(name))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _leaves(inner, key)
-    else:
-        yield f"{key}: {value}" if key else str(value)
+def _leaves(value: object) -> Iterator[str]:
+    """``key: value`` of every leaf of a JSON value, in order; no recursion: answers may be all brackets."""
+    left: list[tuple[str, object]] = [("", value)]
+    while left:
+        key, one = left.pop()
+        if isinstance(one, dict):
+            left += [(str(name), inner) for name, inner in reversed(one.items())]
+        elif isinstance(one, list):
+            left += [(key, inner) for inner in reversed(one)]
+        else:
+            yield f"{key}: {one}" if key else str(one)

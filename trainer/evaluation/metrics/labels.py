@@ -12,7 +12,8 @@ _SENTENCE = re.compile(r"[:：。\n]|\.(?=\s|$)|[?？](?=\s)")
 _NAMED = re.compile(
     r"(?:the |its |this )?(?:correct |right |final |best )?"
     r"(?:label|answer|category|class|intent|sentiment|topic|type|classification)\s*(?:is|:|=)\s*:?"
-    r"|(?:标签|类别|分类|答案|结果|类型|学科门类|意图|情感)\s*(?:是|为|：|:)\s*"
+    r"|(?:标签|类别|分类|答案|结果|类型|学科门类|意图|情感)\s*(?:是|为|：|:)\s*",
+    re.I,
 )
 _EDGES = " \t\r\n.,，。!！?？:：;；、\"'`“”‘’「」『』《》()（）[]【】{}<>*_-—"
 
@@ -37,7 +38,7 @@ class LabelAccuracy(RowMetric):
             return 0.0
         lines = answer.split("\n")
         said = [_plain(answer), _plain(lines[0])]
-        named = [match.end() for match in _NAMED.finditer(answer.lower())]
+        named = [match.end() for match in _NAMED.finditer(answer)]
         if named:
             said.append(_plain(answer[named[-1] :].lstrip().split("\n")[0]))
         if gold in said:

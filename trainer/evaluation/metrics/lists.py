@@ -98,7 +98,7 @@ def requested_number(request: str) -> int | None:
     found = _COUNT_EN.search(request)
     if found:
         word = found.group(1).lower()
-        return int(word) if word.isdigit() else _NUMBERS[word]
+        return int(word) if word.isdigit() else _NUMBERS.get(word)
     found = _COUNT_ZH.search(request)
     if found:
         return _zh_number(found.group(1))

@@ -28,14 +28,35 @@ def figure(metric: Metric, rows: Sequence[Judged], bootstrap_samples: int, seed:
     Raises:
         ValueError: the metric judges none of the rows.
     """
+    found, _ = measured(metric, rows, bootstrap_samples, seed)
+    if found is None:
+        raise ValueError(f"metric {metric.name} judges none of {len(rows)} rows")
+    return found
+
+
+def per_row(metric: Metric, rows: Sequence[Judged]) -> list[float | None]:
+    """The metric on every row alone; None where it does not judge."""
+    return _per_row(metric, metric.statistics(rows))
+
+
+def measured(
+    metric: Metric, rows: Sequence[Judged], bootstrap_samples: int, seed: str
+) -> tuple[Figure | None, list[float | None]]:
+    """:func:`figure`, None where it would raise, and :func:`per_row`, looking at every text once."""
+    statistics = metric.statistics(rows)
+    return _figure(metric, statistics, bootstrap_samples, seed), _per_row(metric, statistics)
+
+
+def _figure(
+    metric: Metric, statistics: np.ndarray, bootstrap_samples: int, seed: str
+) -> Figure | None:
     # Here, not above: it takes PyTorch along, and checking a configuration needs only names of metrics.
     from trainer.evaluation.results import Figure, wilson
 
-    statistics = metric.statistics(rows)
     statistics = statistics[~np.isnan(statistics).any(axis=1)]
     n = len(statistics)
     if n == 0:
-        raise ValueError(f"metric {metric.name} judges none of {len(rows)} rows")
+        return None
     value = float(metric.value(statistics.sum(axis=0), np.array(n)))
     if _is_share(statistics, value):
         return Figure(value, *wilson(value, n), n)
@@ -43,11 +64,9 @@ def figure(metric: Metric, rows: Sequence[Judged], bootstrap_samples: int, seed:
     return Figure(value, min(low, value), max(high, value), n)
 
 
-def per_row(metric: Metric, rows: Sequence[Judged]) -> list[float | None]:
-    """The metric on every row alone; None where it does not judge."""
-    statistics = metric.statistics(rows)
+def _per_row(metric: Metric, statistics: np.ndarray) -> list[float | None]:
     judged = ~np.isnan(statistics).any(axis=1)
-    scores: list[float | None] = [None] * len(rows)
+    scores: list[float | None] = [None] * len(statistics)
     if judged.any():
         values = metric.value(statistics[judged], np.ones(int(judged.sum())))
         for index, value in zip(np.flatnonzero(judged), values, strict=True):

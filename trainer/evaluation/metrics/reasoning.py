@@ -10,7 +10,7 @@ from trainer.evaluation.metrics.base import Judged, RowMetric
 from trainer.evaluation.metrics.tokens import normalised
 
 _MARKER = re.compile(
-    r"\b(?:the |my |our )?(?:final |correct |right )?answer(?: is|\s*[:=])\s*:?"
+    r"\b(?:the |my |our )?(?:final |correct |right )?(?:answer|option|choice)(?: is|\s*[:=])\s*:?"
     r"|####|\\boxed\{"
     r"|(?:最终|正确|参考)?(?:答案|选项)\s*(?:应该|应当|应)?(?:是|为|选|[:：])\s*[:：]?"
     r"|(?:故|应|因此|所以)?(?:本题)?(?:正确的?)?选(?:择)?(?:项)?(?:是|为)?\s*[:：]?(?=\s*[(（【]?[A-H](?![A-Za-z]))",
@@ -20,10 +20,13 @@ _FRACTION = re.compile(r"\\d?frac\{(-?\d+)\}\{(\d+)\}")
 _NUMBER = re.compile(
     r"(?<![\w.)])-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s?/\s?\d+(?!\d*[.]\d))?|\d+(?:\.\d+)?"
 )
-_LETTERS = re.compile(r"(?<![A-Za-z\\{])[A-H](?:[\s、,，]*[A-H])*(?![A-Za-z}=+^_])")
+_LETTERS = re.compile(r"(?<![A-Za-z\\])[A-H](?:[\s、,，]*[A-H])*(?![A-Za-z])")
 # "B. 9" opens an answer; in the middle of one it is an option of the question.
 _FIRST_LETTERS = re.compile(r"[(\[【*]*([A-H])[)\]】*]*[.、:)](?![A-Za-z])")
-_ONLY_LETTERS = re.compile(r"[\s(（【\[*$]*[A-H](?:[\s、,，]*[A-H])*[\s)）】\]*.。:：$]*")
+_ONLY_LETTERS = re.compile(r"[\s(（【\[*$]*[A-H](?:[\s、,，]*[A-H])*[\s)）】\]}*.。:：$]*")
+
+#: Digits; Python refuses to read numbers of some thousand, and no answer is one.
+_LONGEST_NUMBER = 100
 
 
 class AnswerAccuracy(RowMetric):
@@ -44,7 +47,8 @@ class AnswerAccuracy(RowMetric):
             return 0.0
         gold, answer = _clean(row.gold), _clean(row.answer)
         tail, said = _tail(gold), _tail(answer)
-        if _ONLY_LETTERS.fullmatch(tail if tail is not None else gold):
+        opening = tail is not None and _FIRST_LETTERS.match(tail)
+        if opening or _ONLY_LETTERS.fullmatch(gold if tail is None else tail):
             return float(_letters(answer, said) == _letters(gold, tail))
         right = _number(gold, tail)
         if right is not None:
@@ -80,7 +84,7 @@ def _number(text: str, tail: str | None) -> Fraction | None:
         return None
     words = re.sub(r"[,\s]", "", found[-1 if tail is None else 0])
     whole, _, below = words.partition("/")
-    if below and not int(below):
+    if len(words) > _LONGEST_NUMBER or (below and not int(below)):
         return None
     return Fraction(whole) / int(below or 1)
 

@@ -29,6 +29,8 @@ _BUILT_IN = {
     "edit_gain": f"{_HERE}.rewriting:EditGain",
     "chat_form": f"{_HERE}.chat:ChatForm",
 }
+#: Stands for no metric in ``TaskConfig.metric``.
+NO_METRIC = "none"
 #: Judges a task of the built-in benchmark: ``bench:code``.
 _BENCH = "bench:"
 _NEAR = 60.0
@@ -82,7 +84,7 @@ def check_metric(name: str, where: str, asked: bool) -> None:
 
 
 def _nearest(name: str) -> str:
-    names = [*metric_names(), "none"]
+    names = [*metric_names(), NO_METRIC]
     near = [one for one, _, _ in process.extract(name, names, limit=3, score_cutoff=_NEAR)]
     listed = f"Did you mean {' or '.join(near)}?" if near else f"There are {', '.join(names)}."
     return f"{listed} One's own is module:attribute."

@@ -19,8 +19,8 @@ class EditGain(RowMetric):
     d is rapidfuzz's Indel distance (insertions and deletions, characters), so languages need no
     tokenizer. A similarity to the gold text alone gives nine tenths to who changes nothing, since a
     rewriting keeps most of its text; here copying has 0, undoing more than is gained has 0, and the
-    gold text 1. (SARI, the usual measure, averages over kept words as well: copying earns a third of
-    it, and it is defined for spaced words.)
+    gold text 1. (SARI, the usual measure, averages over kept words as well, so copying earns up to a
+    third of it, and it is defined for spaced words.)
 
     The source is the stretch of whole lines of the request, or what stands behind a colon in a line,
     that is nearest to the gold text: copying any of them earns nothing. Where that is the gold text

@@ -55,7 +55,7 @@ class _Grouped:
                 result[places, group, 1:] = self._counts(
                     name, [row.answer for row in chosen], [row.gold for row in chosen]
                 )
-        return result.reshape(len(rows), -1)
+        return result.reshape(len(rows), len(_GROUPS) * (1 + self.width))
 
     def value(self, sums: np.ndarray, n: np.ndarray) -> np.ndarray:
         """Mean over rows of the score of their group."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from data_modules.faults import ConfigFault, Fault
 from trainer.evaluation.results import Figure
@@ -36,8 +36,7 @@ class Group:
 
     Attributes:
         by: how they were found to belong together.
-        figures: measure -> mean over the runs that have it; single runs' own interval, else
-            Student's over seeds.
+        figures: measure -> mean over the runs; see :func:`trainer.report.combining.over_seeds`.
         differences: measure -> this group less the first; empty for the first.
         missing: measures that not every run of the group has; they have no figure.
     """
@@ -96,6 +95,7 @@ def compare(runs: Sequence[RunSummary], names: Sequence[str] | None = None) -> C
     measures = _measures(runs, rare)
     readers = _readers(rare, measures)
     taken = [_complete(bundle, readers) for bundle, _ in bundles]
+    shares = {one.key for one in measures if one.is_share}
     groups = []
     for number, (bundle, by) in enumerate(bundles):
         differences = {
@@ -108,7 +108,10 @@ def compare(runs: Sequence[RunSummary], names: Sequence[str] | None = None) -> C
                 names[number] if names is not None else bundle[0].stem,
                 by,
                 tuple(bundle),
-                {key: over_seeds(figures) for key, figures in taken[number].items()},
+                {
+                    key: _bounded(over_seeds(figures), key in shares)
+                    for key, figures in taken[number].items()
+                },
                 differences,
                 tuple(key for key in readers if key not in taken[number]),
             )
@@ -130,6 +133,13 @@ def _complete(
         for key, figures in found.items()
         if None not in figures
     }
+
+
+def _bounded(figure: Figure, is_share: bool) -> Figure:
+    """A share's interval holds nothing that a share cannot be."""
+    if not is_share:
+        return figure
+    return replace(figure, low=max(0.0, figure.low), high=min(1.0, figure.high))
 
 
 def _bundles(runs: Sequence[RunSummary]) -> list[tuple[list[RunSummary], str]]:

@@ -10,7 +10,7 @@ from trainer.report.cells import NOTHING, cool, hot
 from trainer.report.comparison import Comparison, Group, Measure
 from trainer.report.comparison_table import difference_text, value_text, verdict
 from trainer.report.page import run_environment
-from trainer.report.pictures import heat, name_ticks, new_figure
+from trainer.report.pictures import fonts, heat, name_ticks, new_figure
 from trainer.run_directory import write_text
 
 _COLOURS = ("l0", "l1", "l2", "l3", "l4", "l5")  # of page.css
@@ -24,7 +24,8 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
     """
     path = folder / "comparison.html"
     write_text(path, render_comparison(comparison))
-    _draw(comparison, folder / "comparison.png")
+    with fonts():
+        _draw(comparison, folder / "comparison.png")
     return path
 
 

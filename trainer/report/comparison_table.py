@@ -12,7 +12,7 @@ from trainer.evaluation.results import Figure
 from trainer.report.cells import NOTHING, between, percent, signed
 from trainer.report.comparison import Comparison, Group, Measure
 
-_AT_ONCE = 5  # groups in one table; more follow below, the first beside them again
+_AT_ONCE = 6  # groups in one table; more follow below, the first beside them again
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
@@ -58,12 +58,25 @@ def _cell(group: Group, measure: Measure) -> Text:
     figure = group.figures.get(measure.key)
     if figure is None:
         return Text(NOTHING)
-    text = Text(value_text(figure, measure))
+    if not measure.is_share:
+        return Text(value_text(figure, measure))
+    text = Text(f"{percent(figure.value)} ({_short(figure.low)}–{_short(figure.high)})")
     difference = group.differences.get(measure.key)
     if difference is not None and measure.better:
-        style = {"better": "green", "worse": "red"}.get(verdict(difference, measure), "")
-        text.append(f"\n{difference_text(difference, measure)}", style or "dim")
+        style = {"better": "green", "worse": "red"}.get(verdict(difference, measure), "dim")
+        bounds = (_short(one, "+").replace("-", "−") for one in (difference.low, difference.high))
+        text.append(f"\n{_mark(difference, measure)}{signed(difference.value)} ", style)
+        text.append(f"({'…'.join(bounds)})", style)
     return text
+
+
+def _short(share: float, sign: str = "") -> str:
+    """A bound of an interval in per cent, three characters or so."""
+    return format(100 * share, f"{sign}.1f" if abs(share) < 0.0995 else f"{sign}.0f")
+
+
+def _mark(difference: Figure, measure: Measure) -> str:
+    return {"better": "▲", "worse": "▼"}.get(verdict(difference, measure), "")
 
 
 def value_text(figure: Figure, measure: Measure) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from data_modules.report.visible import excerpt
+from data_modules.report.visible import visible
 from trainer.evaluation.results import Crosstalk, Evaluation
 from trainer.report.curves import binned, smoothed
 from trainer.report.headline import score_of
@@ -16,6 +17,10 @@ from trainer.run_facts import RunFacts
 from trainer.summary import special_first
 
 _NAMES = ("scores", "crosstalk", "losses", "mixture")
+_CHINESE = (
+    *("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "Microsoft YaHei"),
+    *("PingFang SC", "SimHei", "Droid Sans Fallback"),
+)
 _LABEL = 24  # characters of a task's name
 _LABELLED = 12  # curves up to this many get a label of their own
 _CELLS = 22  # a table up to this wide has its values written in
@@ -34,6 +39,12 @@ def draw_charts(facts: RunFacts) -> dict[str, Path]:
     """Draw what the run has figures for, in place of earlier pictures."""
     for path in chart_files(facts.directory).values():
         path.unlink()
+    with fonts():
+        _draw_all(facts)
+    return chart_files(facts.directory)
+
+
+def _draw_all(facts: RunFacts) -> None:
     last = facts.last
     if last is not None and any(score_of(last, task) for task in last.tasks):
         _save(facts, "scores", _scores(facts, last))
@@ -43,7 +54,6 @@ def draw_charts(facts: RunFacts) -> dict[str, Path]:
         _save(facts, "losses", _losses(facts))
     if facts.plan["phases"]:
         _save(facts, "mixture", _mixture(facts))
-    return chart_files(facts.directory)
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -57,9 +67,24 @@ def new_figure(width: float, height: float) -> Any:
     return figure
 
 
+def fonts() -> AbstractContextManager[None]:
+    """While it lasts, names are drawn with a font of the machine that has Chinese, where it has one."""
+    import matplotlib
+    from matplotlib import font_manager
+
+    known = set(font_manager.get_font_names())
+    found = [name for name in _CHINESE if name in known]
+    return matplotlib.rc_context({"font.family": ["DejaVu Sans", *found[:1]]})
+
+
+def short(name: str) -> str:
+    """A name as it fits beside a chart."""
+    return visible(name if len(name) <= _LABEL else f"{name[:_LABEL]}…")
+
+
 def name_ticks(axis: Any, names: Sequence[str], rotation: int = 0) -> None:
     """Names along an axis, as they are: no markup, nothing invisible, not too long."""
-    axis.set_ticks(range(len(names)), [excerpt(name, _LABEL) for name in names])
+    axis.set_ticks(range(len(names)), [short(name) for name in names])
     for label in axis.get_ticklabels():
         label.set_parse_math(False)
         label.set_rotation(rotation)
@@ -158,7 +183,7 @@ def _losses(facts: RunFacts) -> Any:
         points = smoothed(points, 0.6)
         colour = f"C{number % 10}" if len(tasks) <= _LABELLED else "0.7"
         upper.plot(*zip(*points, strict=True), lw=1, color=colour)
-        ends.append((points[-1][1], excerpt(task, _LABEL), colour))
+        ends.append((points[-1][1], short(task), colour))
     whole = smoothed(binned(facts.steps, "loss", "tokens", 240, last), 0.85)
     upper.plot(*zip(*whole, strict=True), lw=2.2, color="k")
     upper.set_ylim(bottom=0)
@@ -214,7 +239,7 @@ def _mixture(facts: RunFacts) -> Any:
             if task in shares:
                 asked = 100 * shares[task]["asked"]
                 axes.plot([asked, asked], [row - 0.4, row + 0.4], color="k", lw=1.5)
-        axes.set_title(excerpt(phase["name"], _LABEL), parse_math=False)
+        axes.set_title(short(phase["name"]), parse_math=False)
         axes.set_xlabel("% (line: rows asked for)")
     grid[0].set_ylim(len(tasks) - 0.5, -0.5)
     name_ticks(grid[0].yaxis, tasks)

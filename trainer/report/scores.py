@@ -33,7 +33,7 @@ def scores(facts: RunFacts) -> dict[str, Any]:
     """Scores through the phases, by prompt set, by metric; evaluation losses."""
     last = facts.last
     if last is None:
-        return {"gap": _no_evaluation(facts)}
+        return {"gap": _no_evaluation(facts), "losses": None}
     judged = [task for task in special_first(last, list(last.tasks)) if score_of(last, task)]
     return {
         "gap": "" if judged else "no task has a metric that judges answers: data.tasks.NAME.metric",

@@ -37,12 +37,11 @@ GENERAL = "general"
 ROWS = 150
 STEPS = 60  # of a phase
 HOSTILE = (
-    "<script>alert('owned')</script>",
-    '"><img src=x onerror=alert(1)>',
-    "</pre></details><style>body{display:none}</style>",
-    "<a href='http://evil.example/'>click</a>",
-    "safe\u202egnp.exe\u200b\x1b[31m",
-    "{{ 7 * 7 }}{% raw %}",
+    "<script>alert('owned')</script>{{ 7 * 7 }}{% raw %}",
+    '"><img src=x onerror=alert(1)>safe\u202egnp.exe\u200b\x1b[31m',
+    "<!-- ]]> </section>",
+    "</pre></details><style>body{display:none}</style><a href='http://evil.example/'>click</a>",
+    "<iframe srcdoc='<b>x</b>'></iframe>",
     "A" * 30_000,
 )
 
@@ -196,7 +195,8 @@ def _steps(
     lines = []
     for step in range((number - 1) * STEPS + 1, number * STEPS + 1):
         inside = (step - 1) % STEPS
-        seen = {task: draw.randrange(40, 400) for task in [*names, GENERAL] if draw.random() < 0.7}
+        seen = {task: draw.randrange(40, 400) for task in names if draw.random() < 0.7}
+        seen[GENERAL] = 120
         for task in losses:
             losses[task] = 0.15 + (losses[task] - 0.15) * 0.985
         values = {task: losses[task] * draw.uniform(0.85, 1.15) for task in seen}

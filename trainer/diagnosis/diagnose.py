@@ -1,0 +1,95 @@
+"""From a run's files to findings, causes first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from trainer.diagnosis.finding import Finding, Severity
+from trainer.diagnosis.reading import Reading
+from trainer.diagnosis.rule import Rule
+from trainer.diagnosis.rules.answers import (
+    AskingBack,
+    FormatDrift,
+    OverExplaining,
+    OverListing,
+    Refusing,
+    Truncation,
+)
+from trainer.diagnosis.rules.data import PoorData
+from trainer.diagnosis.rules.forgetting import Forgetting, GeneralForgetting, TaskOrder
+from trainer.diagnosis.rules.gradients import GradientConflict
+from trainer.diagnosis.rules.leaks import CrosstalkPairs, RoutingOrSkill, TagsNeeded
+from trainer.diagnosis.rules.mixture import CrowdingOut, Imbalance, Overfitting, WastedCapacity
+from trainer.diagnosis.rules.optimisation import Divergence, RateAtSwitch, SmallPhase
+from trainer.run_facts import RunFacts
+
+RULES: tuple[Rule, ...] = (
+    RateAtSwitch(),
+    Divergence(),
+    SmallPhase(),
+    TaskOrder(),
+    OverListing(),
+    AskingBack(),
+    Refusing(),
+    OverExplaining(),
+    PoorData(),
+    CrowdingOut(),
+    Overfitting(),
+    Imbalance(),
+    GeneralForgetting(),
+    Forgetting(),
+    CrosstalkPairs(),
+    TagsNeeded(),
+    Truncation(),
+    FormatDrift(),
+    GradientConflict(),
+    RoutingOrSkill(),
+    WastedCapacity(),
+)
+_ORDER = list(Severity)
+
+
+def diagnose(facts: RunFacts) -> list[Finding]:
+    """What is wrong with a run: causes by severity, then by what is at stake; consequences behind.
+
+    A finding that another one explains has severity low and names it in ``because``.
+    """
+    run = Reading(facts)
+    return ranked([one for rule in RULES if not rule.missing(run) for one in rule.check(run)])
+
+
+def unchecked(facts: RunFacts) -> dict[str, str]:
+    """Rule -> why this run cannot be checked by it."""
+    run = Reading(facts)
+    return {rule.name: why for rule in RULES if (why := rule.missing(run))}
+
+
+def ranked(findings: Sequence[Finding]) -> list[Finding]:
+    """Consequences marked as such, then the order that a person should read in."""
+    marked = [_explained(one, findings) for one in findings]
+    return sorted(
+        marked, key=lambda one: (bool(one.because), _ORDER.index(one.severity), -one.score)
+    )
+
+
+def _explained(finding: Finding, findings: Sequence[Finding]) -> Finding:
+    """The finding, or as the consequence of the gravest one that explains it and that it does not."""
+    causes = [
+        one
+        for one in findings
+        if one.severity is not Severity.low
+        and _explains(one, finding)
+        and not _explains(finding, one)
+    ]
+    if not causes:
+        return finding
+    cause = min(causes, key=lambda one: (_ORDER.index(one.severity), -one.score))
+    return replace(finding, severity=Severity.low, because=cause.rule)
+
+
+def _explains(cause: Finding, other: Finding) -> bool:
+    """Whether a finding explains another: most of the tasks that suffer from that suffer from this."""
+    if other.rule == cause.rule or other.rule not in cause.explains:
+        return False
+    return cause.everywhere or 2 * len(set(cause.tasks) & set(other.tasks)) > len(other.tasks)

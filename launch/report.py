@@ -31,6 +31,7 @@ def arguments() -> argparse.Namespace:
 def command(runs: list[Path], names: list[str] | None, output: Path | None) -> None:
     """One run: its report. Several: their comparison."""
     from trainer.console import make_console
+    from trainer.diagnosis import diagnose, unchecked
     from trainer.report import (
         compare,
         print_comparison,
@@ -42,7 +43,8 @@ def command(runs: list[Path], names: list[str] | None, output: Path | None) -> N
 
     console = make_console()
     if len(runs) == 1:
-        page = write_report(read_run(runs[0]), None)
+        facts = read_run(runs[0])
+        page = write_report(facts, diagnose(facts), unchecked(facts))
     else:
         comparison = compare([summarise(read_run(run)) for run in runs], names)
         print_comparison(console, comparison)

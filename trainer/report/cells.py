@@ -178,5 +178,6 @@ def with_interval(figure: Figure | None) -> str:
 
 
 def signed(value: float) -> str:
-    """A difference of shares in points: +3.1, −0.4."""
-    return f"{100 * value:+.1f}".replace("-", "−")
+    """A difference of shares in points: +3.1, −0.4, 0.0."""
+    points = round(100 * value, 1)
+    return f"{points:+.1f}".replace("-", "−") if points else "0.0"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from trainer.evaluation.results import ORDINARY, Evaluation, Figure
@@ -56,7 +56,7 @@ def headline(evaluation: Evaluation) -> Headline:
         worst_task=order[0] if order else "",
         best=best,
         best_task=order[-1] if order else "",
-        spread=difference(best, worst) if best and worst else None,
+        spread=_spread(best, worst) if best and worst else None,
         crosstalk={name: one.rate for name, one in evaluation.crosstalk.items()},
         in_format=mean_of([one.in_format for one in sets]),
         in_format_processed=mean_of([one.in_format_processed for one in sets]),
@@ -71,6 +71,11 @@ def score_of(evaluation: Evaluation, task: str, prompt_set: str = ORDINARY) -> F
     result = evaluation.tasks.get(task)
     figure = None if result is None else result.score_on(prompt_set)
     return figure if figure is not None and math.isfinite(figure.value) else None
+
+
+def _spread(best: Figure, worst: Figure) -> Figure:
+    found = difference(best, worst)
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def _mean(values: list[float]) -> float | None:

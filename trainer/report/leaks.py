@@ -28,6 +28,7 @@ from trainer.run_facts import RunFacts
 
 _PAIRS = 12  # largest leaks that are listed
 _POLLUTERS = 8
+_UNSEEN = 0.0005  # shown as 0
 #: Share from which neither routing nor skill is called what limits a task.
 _ENOUGH = 0.95
 
@@ -199,11 +200,13 @@ def soft_crosstalk(facts: RunFacts) -> dict[str, Any]:
     most = max((abs(value) for line in values for value in line), default=0.0)
 
     def kind(task: str, other: str, value: float) -> str:
+        if abs(value) < _UNSEEN:
+            return ""
         # In excess of the own manner is good, of another's bad.
         return either(value if task == other else -value, most)
 
     def text(value: float, narrow: bool) -> str:
-        if abs(value) < (0.005 if narrow else 0.0005):
+        if abs(value) < (0.005 if narrow else _UNSEEN):
             return "·"
         return signed(value).split(".")[0] if narrow else signed(value)
 

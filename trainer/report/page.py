@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from jinja2 import Environment
 
 from data_modules.report.markup import page_environment, with_code
+from trainer.diagnosis import Finding
 from trainer.report import leaks, samples, scores, training, transfer
 from trainer.report.cells import LEVELS, NOTHING, between, percent, with_interval
 from trainer.report.headline import Headline, headline
 from trainer.run_directory import INITIAL, RunDirectory, write_text
 from trainer.run_facts import RunFacts
-
-
-class Finding(Protocol):
-    """What a diagnosis found; see ``trainer.diagnosis``."""
-
-    @property
-    def rule(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def severity(self) -> Any: ...
-    @property
-    def evidence(self) -> Sequence[str]: ...
-    @property
-    def overrides(self) -> Sequence[str]: ...
-    @property
-    def tasks(self) -> Sequence[str]: ...
-
 
 #: id, title, what it is made by. In the order of the page.
 _SECTIONS: tuple[tuple[str, str, Callable[[RunFacts], dict[str, Any]]], ...] = (
@@ -53,23 +36,32 @@ def report_page(run: RunDirectory) -> Path:
     return run.root / "report.html"
 
 
-def write_page(facts: RunFacts, findings: Sequence[Finding] | None) -> Path:
-    """Write ``report.html``.
-
-    Args:
-        findings: of the diagnosis; None where there was none.
-    """
+def write_page(
+    facts: RunFacts, findings: Sequence[Finding] | None, unchecked: Mapping[str, str]
+) -> Path:
+    """Write ``report.html``; arguments as of :func:`render_report`."""
     path = report_page(facts.directory)
-    write_text(path, render_report(facts, findings))
+    write_text(path, render_report(facts, findings, unchecked))
     return path
 
 
-def render_report(facts: RunFacts, findings: Sequence[Finding] | None) -> str:
-    """The whole page. What a model or a file says is escaped, cut, and its invisible characters named."""
+def render_report(
+    facts: RunFacts, findings: Sequence[Finding] | None, unchecked: Mapping[str, str]
+) -> str:
+    """The whole page. What a model or a file says is escaped, cut, and its invisible characters named.
+
+    Args:
+        findings: of the diagnosis; None where there was none.
+        unchecked: rule of the diagnosis -> why the run could not be checked by it.
+    """
     sections = {key: made(facts) for key, _, made in _SECTIONS}
     gaps = [(title, sections[key]["gap"]) for key, title, _ in _SECTIONS if sections[key]["gap"]]
     if findings is None:
         gaps.insert(0, ("Findings", "the run was not diagnosed: `python launch/diagnose.py RUN`"))
+    reasons: dict[str, list[str]] = {}
+    for rule, why in unchecked.items():
+        reasons.setdefault(why, []).append(f"`{rule}`")
+    gaps += [("Diagnosis", f"{', '.join(rules)}: {why}") for why, rules in reasons.items()]
     choices = _choices(facts)
     if not choices:
         gaps.append(("Hard tasks", "no phase picks its tasks (`tasks: [auto_hard]`)"))
@@ -103,7 +95,7 @@ def run_environment() -> Environment:
 def _glance(facts: RunFacts) -> dict[str, Any]:
     """Tiles and one sentence."""
     if facts.last is None:
-        return {"tiles": [], "words": "The run has no evaluation yet."}
+        return {"tiles": [], "words": f"The run has no evaluation yet.{_unfinished(facts)}"}
     now = headline(facts.last)
     first = facts.evaluations.get(INITIAL)
     before = headline(first) if first is not None and len(facts.evaluations) > 1 else None
@@ -150,7 +142,7 @@ def _tiles(now: Headline, before: Headline | None) -> list[dict[str, str]]:
         ),
     ):
         if after is not None:
-            value = f"{after:.3f}" if early is None else f"{early:.2f} → {after:.3f}"
+            value = f"{after:.3f}" if early is None else f"{early:.3f} → {after:.3f}"
             found.append({"key": key, "value": value, "interval": "", "label": label})
     return found
 
@@ -159,7 +151,10 @@ def _words(facts: RunFacts, now: Headline, before: Headline | None) -> str:
     column = list(facts.evaluations)[-1]
     after = "Before training" if column == INITIAL else f"After `{column}`"
     if now.mean is None:
-        return f"{after}: answers were not judged; evaluation losses tell what was learned."
+        return (
+            f"{after}: answers were not judged; evaluation losses tell what was learned."
+            f"{_unfinished(facts)}"
+        )
     words = (
         f"{after}, {len(now.scores)} specialised tasks score {with_interval(now.mean)} % in the mean, from "
         f"{percent(now.worst.value) if now.worst else NOTHING} ({now.worst_task}) to "
@@ -170,17 +165,27 @@ def _words(facts: RunFacts, now: Headline, before: Headline | None) -> str:
     if now.crosstalk:
         worst = max(now.crosstalk, key=lambda name: (now.crosstalk[name].value, name))
         words += f". Most answers leak on the prompt set `{worst}`: {with_interval(now.crosstalk[worst])} %"
-    return words + "."
+    return f"{words}.{_unfinished(facts)}"
+
+
+def _unfinished(facts: RunFacts) -> str:
+    """How far a run is that has not trained all that is planned."""
+    planned = max((one["last_step"] for one in facts.plan["phases"].values()), default=0)
+    done = int(facts.steps[-1]["step"]) if facts.steps else 0
+    later = "; more phases follow" if facts.plan.get("later") else ""
+    if done >= planned and not later:
+        return ""
+    return f" The run has trained {done:,} of {planned:,} planned steps{later}."
 
 
 def _finding(one: Finding) -> dict[str, Any]:
     return {
-        "rule": str(one.rule),
-        "title": with_code(str(one.title)),
-        "severity": str(getattr(one.severity, "value", one.severity)),
-        "evidence": [with_code(str(line)) for line in one.evidence],
-        "overrides": [str(line) for line in one.overrides],
-        "tasks": [str(task) for task in one.tasks],
+        "rule": one.rule,
+        "title": with_code(one.title),
+        "severity": one.severity.value,
+        "evidence": [with_code(line) for line in one.evidence],
+        "overrides": one.overrides,
+        "because": one.because,
     }
 
 

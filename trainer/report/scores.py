@@ -116,7 +116,11 @@ def _metrics(last: Evaluation) -> list[dict[str, Any]]:
 
 
 def _losses(facts: RunFacts, last: Evaluation) -> HeatTable:
-    """Evaluation loss in nats per answer token; the colour compares a task with itself."""
+    """Evaluation loss in nats per answer token; the colour compares a task with itself.
+
+    Beside the last one stands the loss of training rows, where it was measured.
+    """
+    with_train = any(one.train_loss is not None for one in last.tasks.values())
     rows = []
     for task in special_first(last, list(last.tasks)):
         values = [
@@ -132,8 +136,11 @@ def _losses(facts: RunFacts, last: Evaluation) -> HeatTable:
             )
             for value in values
         ]
+        if with_train:
+            train = last.tasks[task].train_loss
+            cells.append(Cell(NOTHING, "zero") if train is None else Cell(f"{train:.3f}"))
         rows.append(Row(task, cells, marks_of(last).get(task, "")))
-    return heat_table("task", list(facts.evaluations), rows)
+    return heat_table("task", [*facts.evaluations, *["training rows"] * with_train], rows)
 
 
 def formats(facts: RunFacts) -> dict[str, Any]:

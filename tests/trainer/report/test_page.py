@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from tests.trainer.report.made_run import GENERAL, HOSTILE, PHASES, SETS, made_run, task_names
 from tests.trainer.report.parsed_page import ParsedPage
+from trainer.diagnosis import Finding, Severity
 from trainer.report import render_report, write_report
 from trainer.report.headline import headline
 from trainer.run_directory import INITIAL
 from trainer.run_facts import RunFacts, read_run
 
 
-@dataclass(frozen=True)
-class Found:
-    """A finding as a diagnosis makes it."""
-
-    rule: str
-    title: str
-    severity: str = "high"
-    evidence: list[str] = field(default_factory=list)
-    overrides: list[str] = field(default_factory=list)
-    tasks: list[str] = field(default_factory=list)
+def finding(rule: str, title: str, evidence: str, override: str, because: str = "") -> Finding:
+    return Finding(rule, title, Severity.high, [evidence], [override], ["qa"], 0.1, because=because)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +28,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> RunFacts:
 
 @pytest.fixture(scope="module")
 def page(facts: RunFacts) -> ParsedPage:
-    return ParsedPage(render_report(facts, []))
+    return ParsedPage(render_report(facts, [], {}))
 
 
 def tile(page: ParsedPage, label: str) -> str:
@@ -120,18 +112,20 @@ def test_the_mixture_is_what_the_phases_trained_on(facts: RunFacts, page: Parsed
 
 
 def test_findings_come_with_evidence_and_overrides(facts: RunFacts) -> None:
-    found = Found("over_listing", "qa lists", "high", ["`qa`: 12 of 150"], ["seed=1", "a.b=2"])
-    page = ParsedPage(render_report(facts, [found]))
-    for text in ("over_listing", "qa lists", "high", "qa: 12 of 150", "seed=1", "a.b=2"):
+    found = finding("over_listing", "qa lists", "`qa`: 12 of 150", "a.b=2", because="imbalance")
+    page = ParsedPage(render_report(facts, [found], {"format_drift": "no answers were kept"}))
+    for text in ("over_listing", "qa lists", "high", "qa: 12 of 150", "a.b=2"):
         assert text in page.sections["findings"]
-    assert "found nothing" in ParsedPage(render_report(facts, [])).sections["findings"]
-    undiagnosed = ParsedPage(render_report(facts, None))
+    assert "a consequence of imbalance" in page.sections["findings"]
+    assert "format_drift: no answers were kept" in page.sections["gaps"]
+    assert "found nothing" in ParsedPage(render_report(facts, [], {})).sections["findings"]
+    undiagnosed = ParsedPage(render_report(facts, None, {}))
     assert "not diagnosed" in undiagnosed.sections["findings"]
     assert "launch/diagnose.py" in undiagnosed.sections["gaps"]
 
 
 def test_every_link_of_the_page_leads_somewhere(facts: RunFacts) -> None:
-    html = render_report(facts, [])
+    html = render_report(facts, [], {})
     targets = re.findall(r'href="#([^"]*)"', html)
     assert len(targets) > 10
     assert set(targets) <= set(ParsedPage(html).ids)
@@ -139,7 +133,7 @@ def test_every_link_of_the_page_leads_somewhere(facts: RunFacts) -> None:
 
 @pytest.mark.parametrize("tasks", [10, 50])
 def test_the_page_stands_alone(tmp_path: Path, tasks: int) -> None:
-    html = render_report(read_run(made_run(tmp_path, tasks)), [])
+    html = render_report(read_run(made_run(tmp_path, tasks)), [], {})
     page = ParsedPage(html)
     assert not page.tags & {"script", "link", "img", "iframe", "object", "embed", "base", "form"}
     assert page.loads == []
@@ -160,7 +154,8 @@ def test_the_page_stands_alone(tmp_path: Path, tasks: int) -> None:
 def test_hostile_answers_and_names_are_only_text(tmp_path: Path) -> None:
     names = [*task_names(3), "<img src=x onerror=alert(1)>", 'a"onmouseover="alert(2)', "x\u202ey"]
     facts = read_run(made_run(tmp_path, names, answers=HOSTILE, name="<script>run"))
-    html = render_report(facts, [Found("<i>r</i>", "<u>t</u>", "<s>", ["<q>e</q>"], ["<p>o"])])
+    found = finding("<i>r</i>", "<u>t</u>", "<q>e</q>", "<s>o")
+    html = render_report(facts, [found], {"<q>": "<s>"})
     page = ParsedPage(html)
     assert not page.tags & {"script", "img", "iframe", "s", "q"}
     assert page.handlers == []
@@ -179,11 +174,11 @@ def test_hostile_answers_and_names_are_only_text(tmp_path: Path) -> None:
 
 def test_the_same_run_gives_the_same_page_and_pictures(tmp_path: Path) -> None:
     facts = read_run(made_run(tmp_path))
-    page = write_report(facts, [])
+    page = write_report(facts, [], {})
     files = [page, *(facts.directory.root / "charts").iterdir()]
     first = {path: path.read_bytes() for path in files}
     assert len(first) == 5
-    write_report(read_run(facts.directory.root), [])
+    write_report(read_run(facts.directory.root), [], {})
     assert {path: path.read_bytes() for path in files} == first
 
 
@@ -217,7 +212,7 @@ def bare(tmp_path: Path) -> RunFacts:
 
 
 def test_what_was_not_measured_is_said_in_its_place_and_in_the_list(bare: RunFacts) -> None:
-    page = ParsedPage(render_report(bare, None))
+    page = ParsedPage(render_report(bare, None, {}))
     for section in ("scores", "crosstalk", "soft", "format", "forgetting", "conflict", "samples"):
         assert "Not measured" in page.sections[section], section
     listed = page.sections["gaps"]
@@ -231,8 +226,8 @@ def test_a_run_without_any_evaluation_or_step_has_a_page(bare: RunFacts) -> None
     (bare.directory.root / "phases" / PHASES[2] / "evaluation.json").unlink()
     bare.directory.metrics.write_text("", encoding="utf-8")
     facts = read_run(bare.directory.root)
-    write_report(facts, None)
-    page = ParsedPage(render_report(facts, None))
+    write_report(facts, None, {})
+    page = ParsedPage(render_report(facts, None, {}))
     assert "no evaluation yet" in page.sections["glance"]
     assert "no step was trained yet" in page.sections["curves"]
     assert [path.name for path in (facts.directory.root / "charts").iterdir()] == ["mixture.png"]

@@ -67,29 +67,34 @@ def unchecked(facts: RunFacts) -> dict[str, str]:
 
 def ranked(findings: Sequence[Finding]) -> list[Finding]:
     """Consequences marked as such, then the order that a person should read in."""
-    marked = [_explained(one, findings) for one in findings]
+    causes = [[one for one in findings if _is_cause(one, other)] for other in findings]
+    roots = [one for one, some in zip(findings, causes, strict=True) if not some]
+    marked = [_marked(one, some, roots) for one, some in zip(findings, causes, strict=True)]
     return sorted(
         marked, key=lambda one: (bool(one.because), _ORDER.index(one.severity), -one.score)
     )
 
 
-def _explained(finding: Finding, findings: Sequence[Finding]) -> Finding:
-    """The finding, or as the consequence of the gravest one that explains it and that it does not."""
-    causes = [
-        one
-        for one in findings
-        if one.severity is not Severity.low
-        and _explains(one, finding)
-        and not _explains(finding, one)
-    ]
+def _marked(finding: Finding, causes: list[Finding], roots: list[Finding]) -> Finding:
+    """The finding, or as a consequence: of the gravest cause, if it can be of one that has none itself."""
     if not causes:
         return finding
-    cause = min(causes, key=lambda one: (_ORDER.index(one.severity), -one.score))
+    first = [one for one in causes if one in roots] or causes
+    cause = min(first, key=lambda one: (_ORDER.index(one.severity), -one.score))
     return replace(finding, severity=Severity.low, because=cause.rule)
+
+
+def _is_cause(cause: Finding, other: Finding) -> bool:
+    """Whether one is worth mending, explains the other, and is not explained by it in turn."""
+    return (
+        cause.severity is not Severity.low
+        and _explains(cause, other)
+        and not _explains(other, cause)
+    )
 
 
 def _explains(cause: Finding, other: Finding) -> bool:
     """Whether a finding explains another: most of the tasks that suffer from that suffer from this."""
-    if other.rule == cause.rule or other.rule not in cause.explains:
+    if other.rooted or other.rule == cause.rule or other.rule not in cause.explains:
         return False
     return cause.everywhere or 2 * len(set(cause.tasks) & set(other.tasks)) > len(other.tasks)

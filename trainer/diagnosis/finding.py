@@ -29,6 +29,7 @@ class Finding:
             that are at stake, as far as the run tells; in [0, 1].
         explains: rules whose findings about the same tasks are consequences of this one.
         everywhere: it explains them for whatever tasks.
+        rooted: the run's files show where it comes from, so nothing else explains it.
         because: rule of the finding that this one is a consequence of; "" for a cause.
     """
 
@@ -41,6 +42,7 @@ class Finding:
     score: float
     explains: tuple[str, ...] = field(default=())
     everywhere: bool = False
+    rooted: bool = False
     because: str = ""
 
 

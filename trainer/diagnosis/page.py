@@ -12,6 +12,7 @@ from rich.markup import escape
 from trainer.diagnosis.finding import Finding, Severity
 from trainer.run_directory import read_json, write_json
 
+_SHOWN = 6  # sentences of a finding
 _STYLES = {Severity.high: "bold red", Severity.medium: "bold yellow", Severity.low: "bold"}
 
 
@@ -28,9 +29,13 @@ def print_findings(
             f"{number}. [{style}]{one.severity}[/] {escape(one.title)} ({one.rule}{because})",
             soft_wrap=True,
         )
-        for sentence in one.evidence:
+        # what follows from something else is said in short, and mended with it
+        shown = one.evidence[: 1 if one.because else _SHOWN]
+        for sentence in shown:
             console.print(f"   {escape(sentence)}", soft_wrap=True)
-        if one.overrides:
+        if len(shown) < len(one.evidence) and not one.because:
+            console.print(f"   and {len(one.evidence) - len(shown)} more in findings.json")
+        if one.overrides and not one.because:
             console.print(f"   try: {escape(' '.join(map(_shell, one.overrides)))}", soft_wrap=True)
     reasons: dict[str, list[str]] = {}
     for rule, why in unchecked.items():

@@ -81,6 +81,7 @@ class UnwantedBehaviour(Rule):
                 list(excess),
                 score,
                 explains=_SYMPTOMS if taught else ("format_drift",),
+                rooted=bool(taught),
             )
         ]
 
@@ -196,6 +197,7 @@ class OverExplaining(Rule):
                 list(shares),
                 score,
                 explains=_SYMPTOMS,
+                rooted=bool(taught),
             )
         ]
 

@@ -25,10 +25,11 @@ class PoorData(Rule):
     #: A suspect's loss: this many robust standard deviations above its task's median,
     SPREADS = 6.0
     #: and this many nats above the task's loss on rows that were never trained on.
-    NATS = 1.0
+    NATS = 2.0
     #: Certainly this share of a task's sampled rows has to be suspect.
-    LEAST = 0.03
-    #: From this share of a task's rows it is a severe case.
+    LEAST = 0.05
+    #: From this share of answers without the task's format it is a severe case. Losses alone make none:
+    #: rows that are hard have high ones too.
     HIGH = 0.10
     #: Rows named in a finding, and left out by its override.
     NAMED = 5
@@ -71,12 +72,15 @@ class PoorData(Rule):
             for task, bad in hard.items()
         ]
         shares = {task: len(bad) / len(rows_of[task]) for task, bad in suspects.items()}
-        severe = max(shares.values()) >= self.HIGH
+        worst = max((len(bad) / len(rows_of[task]) for task, bad in broken.items()), default=0.0)
+        severity = Severity.high if worst >= self.HIGH else Severity.medium
         return [
             Finding(
                 self.name,
-                f"poor training rows in {named(suspects)}",
-                Severity.high if severe else Severity.medium,
+                f"poor training rows in {named(suspects)}"
+                if broken
+                else f"training rows of {named(suspects)} that stay hard: read them",
+                severity if broken else Severity.low,
                 evidence,
                 self._remedy(run, broken, hard),
                 list(suspects),

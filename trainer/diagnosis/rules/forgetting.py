@@ -108,8 +108,8 @@ class GeneralForgetting(Rule):
         if not lost:
             return []
         blamed = [phase for phase in run.phases if phase in phases] or list(run.phases)
-        shares = [f"'{phase}' {run.phases[phase]['replay']:.0%}" for phase in blamed]
-        evidence.append(f"It fell most in {named(shares)} of general rows.")
+        shares = [f"'{phase}' ({run.phases[phase]['replay']:.0%})" for phase in blamed]
+        evidence.append(f"Most was lost in {named(shares)}; in brackets its share of general rows.")
         severity, score = severity_of(lost, len(run.evaluated))
         if severe:
             severity = Severity.high

@@ -237,7 +237,7 @@ class Overfitting(Rule):
                 remedies.fewer_repeats(run, blamed, self.FREE_REPEATS),
                 tasks,
                 severity_of(lost, len(run.evaluated))[1],
-                explains=("imbalance", "routing_or_skill", "forgetting", "poor_data"),
+                explains=("imbalance", "routing_or_skill", "forgetting"),
             )
         ]
 
@@ -255,8 +255,8 @@ class WastedCapacity(Rule):
     #: A task that certainly had this score already, and still takes this many level shares of the rows.
     SATURATED = 0.95
     SHARES = 1.5
-    #: Real tokens over computed positions.
-    PACKING = 0.7
+    #: Real tokens over computed positions: below, more than half is padding.
+    PACKING = 0.5
 
     def check(self, run: Reading) -> list[Finding]:
         found = []

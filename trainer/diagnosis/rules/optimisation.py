@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -18,8 +19,15 @@ from trainer.evaluation.results import Figure
 #: What a broken optimisation can look like afterwards.
 AFTERMATH = (
     *("divergence", "task_order", "imbalance", "crowding_out", "overfitting", "wasted_capacity"),
-    *("forgetting", "general_forgetting", "poor_data", "gradient_conflict", "crosstalk"),
+    *("forgetting", "general_forgetting", "gradient_conflict", "crosstalk"),
     *("tags_needed", "over_listing", "asking_back", "refusing", "over_explaining", "truncation"),
+    *("format_drift", "routing_or_skill"),
+)
+
+
+#: What the tasks of a phase that had no time to work can look like.
+_UNFINISHED = (
+    *("over_listing", "asking_back", "refusing", "over_explaining", "truncation"),
     *("format_drift", "routing_or_skill"),
 )
 
@@ -30,12 +38,13 @@ class RateAtSwitch(Rule):
     name = "rate_at_switch"
     looks_at = "each task's training loss before and after a phase switch, gradient norms, scores"
 
-    #: Steps before the switch that the loss is compared with.
+    #: Steps before the switch that the losses are compared with, task by task.
     BEFORE = 20
-    #: Steps after it that are averaged, so that one odd batch is no jump.
-    SMOOTHED = 5
-    #: Standard deviations of such an average that a jump has to exceed. Five is one in millions.
-    SPREADS = 5.0
+    #: Steps after it that are averaged: one odd batch is no jump. At least half of the tasks have to be
+    #: in them, or one task's hard rows would do.
+    WINDOW = 10
+    #: Standard errors of such an average that a jump has to exceed. Five is one in millions.
+    ERRORS = 5.0
     #: Jumps below this many nats, or this share of the loss before, come with every re-warming.
     LEAST_NATS = 0.2
     LEAST_RATIO = 0.5
@@ -49,29 +58,31 @@ class RateAtSwitch(Rule):
 
     def _switch(self, run: Reading, before: str, after: str) -> Finding | None:
         old, new = run.steps[before][-self.BEFORE :], run.steps[after]
-        if len(old) < self.SMOOTHED or not new:
-            return None
         usual = _usual_losses(old)
-        if not usual:
+        windows = [new[i : i + self.WINDOW] for i in range(max(1, len(new) - self.WINDOW + 1))]
+        jumps = [_excess(window, usual) for window in windows]
+        jump = max(
+            (one for one in jumps if one is not None), key=lambda one: one.nats, default=None
+        )
+        if jump is None:
             return None
-        spread = statistics.pstdev(_excess(old, usual)) / math.sqrt(self.SMOOTHED)
-        excess = _excess(new, usual)
-        window = min(self.SMOOTHED, len(excess))
-        means = [
-            statistics.fmean(excess[i : i + window]) for i in range(len(excess) - window + 1)
-        ] or [0.0]
-        jump = max(means)
-        level = statistics.fmean(usual.values())
-        if not jump > max(self.SPREADS * spread, self.LEAST_NATS, self.LEAST_RATIO * level):
+        level = statistics.fmean(one.mean for one in usual.values())
+        least = max(self.ERRORS * jump.error, self.LEAST_NATS, self.LEAST_RATIO * level)
+        if jump.nats <= least:
             return None
         old_lr, new_lr = (run.phases[one]["lr"] for one in (before, after))
         if new_lr <= old_lr and _worded(run, before) != _worded(run, after):
             return None  # the prompts changed: that is another loss, not a worse model
-        where = new[means.index(jump)]["step"]
+        end = next(one for one in reversed(jumps) if one is not None)
+        fall = _fall(run, before, after)
+        stays = end.nats > max(self.ERRORS * end.error, self.LEAST_NATS)
+        if not stays and (fall is None or fall.low <= 0):
+            return None  # it cost nothing
+        where = windows[jumps.index(jump)][0]["step"]
         evidence = [
             f"After the switch to phase '{after}' the training loss of the tasks that both phases train on "
-            f"rises by {jump:.2f} nats (mean of {window} steps from step {where}); over the last "
-            f"{len(old)} steps of '{before}' it was {level:.2f}, and such means vary by {spread:.3f}.",
+            f"rises by {jump.nats:.2f} nats (mean of up to {self.WINDOW} steps from step {where}, standard "
+            f"error {jump.error:.3f}); over the last {len(old)} steps of '{before}' it was {level:.2f}.",
             f"Learning rate: {old_lr:.3g} at its peak in '{before}', {new_lr:.3g} in '{after}'.",
         ]
         norms = [entry["grad_norm"] for entry in old if math.isfinite(entry["grad_norm"])]
@@ -81,17 +92,18 @@ class RateAtSwitch(Rule):
                 f"The gradient norm reaches {top:.3g}; its median before was "
                 f"{statistics.median(norms):.3g}."
             )
-        fall = _fall(run, before, after)
-        severity, score = Severity.medium, 0.0
+        if stays:
+            evidence.append(f"It has not come down by the end of the phase: {end.nats:+.2f} nats.")
+        severity, score = Severity.high if stays else Severity.medium, 0.0
         if fall is not None:
             evidence.append(
                 f"The mean score of the specialised tasks changed by {-100 * fall.value:+.1f} points "
                 "over the phase."
             )
-            severity, score = severity_of({"all": fall.value if fall.low > 0 else 0.0}, 1)
-        elif statistics.fmean(excess[-window:]) > self.LEAST_NATS:
-            severity = Severity.high
-            evidence.append("It has not come down again by the end of the phase.")
+            if fall.low > 0:
+                severity, score = severity_of(
+                    dict.fromkeys(run.special, fall.value), len(run.special)
+                )
         rate = old_lr / 2 if new_lr > old_lr else new_lr / 3
         return Finding(
             self.name,
@@ -210,7 +222,7 @@ class SmallPhase(Rule):
                     remedies.length(run, phase, long),
                     list(self._main(run, phase)),
                     0.0,
-                    explains=AFTERMATH if everywhere else (),
+                    explains=AFTERMATH if everywhere else _UNFINISHED if hopeless else (),
                     everywhere=everywhere,
                 )
             )
@@ -255,28 +267,48 @@ class SmallPhase(Rule):
         }
 
 
-def _usual_losses(steps: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Task -> its mean loss over steps, where at least three of them have it."""
+@dataclass(frozen=True)
+class _Usual:
+    """A task's loss over some steps: mean and standard deviation."""
+
+    mean: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class _Excess:
+    """Mean over tasks of a window's loss above usual, and its standard error."""
+
+    nats: float
+    error: float
+
+
+def _usual_losses(steps: Sequence[dict[str, Any]]) -> dict[str, _Usual]:
+    """``loss/<task>`` -> its loss over steps, where at least three of them have it."""
+    return {
+        name: _Usual(statistics.fmean(some), statistics.stdev(some))
+        for name, some in _losses(steps).items()
+        if len(some) >= 3
+    }
+
+
+def _excess(steps: Sequence[dict[str, Any]], usual: dict[str, _Usual]) -> _Excess | None:
+    """A window against usual, each task counting alike; None where most tasks are not in it."""
+    found = {name: some for name, some in _losses(steps).items() if name in usual}
+    if not found or 2 * len(found) < len(usual):
+        return None
+    above = [statistics.fmean(some) - usual[name].mean for name, some in found.items()]
+    variance = sum(usual[name].spread ** 2 / len(some) for name, some in found.items())
+    return _Excess(statistics.fmean(above), math.sqrt(variance) / len(found))
+
+
+def _losses(steps: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
     losses: dict[str, list[float]] = {}
     for entry in steps:
         for name, value in entry.items():
             if name.startswith("loss/") and math.isfinite(value):
                 losses.setdefault(name, []).append(value)
-    return {name: statistics.fmean(some) for name, some in losses.items() if len(some) >= 3}
-
-
-def _excess(steps: Sequence[dict[str, Any]], usual: dict[str, float]) -> list[float]:
-    """Each step's mean loss above usual, over the tasks that it has; steps with none left out."""
-    found = []
-    for entry in steps:
-        above = [
-            entry[name] - value
-            for name, value in usual.items()
-            if name in entry and math.isfinite(entry[name])
-        ]
-        if above:
-            found.append(statistics.fmean(above))
-    return found
+    return losses
 
 
 def _fall(run: Reading, before: str, after: str) -> Figure | None:

@@ -39,6 +39,11 @@ class RunDirectory:
         return self.root / "run.png"
 
     @property
+    def findings(self) -> Path:
+        """What the diagnosis found."""
+        return self.root / "findings.json"
+
+    @property
     def interference(self) -> Path:
         """One line for every measurement of gradient conflict."""
         return self.root / "interference.jsonl"

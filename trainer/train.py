@@ -16,7 +16,7 @@ from data_modules.phase_data_module import PhaseDataModule
 from data_modules.prefetch import prefetched
 from data_modules.wording import phase_boundary
 from trainer import checkpoint, distributed
-from trainer.charts import draw_run
+from trainer.closing import close_run
 from trainer.config.schema import Config, OptimizerState
 from trainer.config.strict_merge import to_plain, to_yaml
 from trainer.config.validate import validate
@@ -44,7 +44,7 @@ from trainer.negatives_watch import NegativesWatch
 from trainer.objective import row_weights
 from trainer.plan_view import plan_json, print_plan
 from trainer.plan_warnings import phase_warnings, warnings_of
-from trainer.report import chart_files, report_page, write_report
+from trainer.report import chart_files
 from trainer.run_directory import (
     INITIAL,
     RunDirectory,
@@ -53,9 +53,7 @@ from trainer.run_directory import (
     write_json,
     write_text,
 )
-from trainer.run_facts import read_run
 from trainer.start import Start, find_start
-from trainer.summary import print_summary
 
 
 def make_data(
@@ -249,10 +247,8 @@ class Run:
             self._train_phase(phase)
             self._finish_phase(phase)
         if self.ranks.is_main:
-            print_summary(self.console, self.evaluations)
-            draw_run(self.evaluations, self.run.metrics, self.run.picture)
-            self._report()
-            self._print_paths()
+            close_run(self.console, self.run, self.evaluations)
+            self.metrics.pictures(self.phases[-1].last_step, chart_files(self.run))
         self.metrics.close()
         return self.evaluations
 
@@ -400,17 +396,3 @@ class Run:
         if self.ranks.is_main:
             evaluation_results.save(path, found)
             self.metrics.write(global_step, {"phase": column, **figures_of(found)})
-
-    def _report(self) -> None:
-        """The diagnosis and the page, from what the run has left in its directory."""
-        facts = read_run(self.run.root)
-        write_report(facts, None)
-        self.metrics.pictures(self.phases[-1].last_step, chart_files(self.run))
-
-    def _print_paths(self) -> None:
-        made = [("report", report_page(self.run)), ("metrics", self.run.metrics)]
-        made.append(("picture", self.run.picture))
-        if self.config.checkpoint.export:
-            made += [(f"model {p.name}", self.run.export(p.name)) for p in self.phases]
-        for name, path in made:
-            self.console.print(f"{name + ':':<20}{path}", soft_wrap=True)

@@ -164,9 +164,13 @@ def _phase_table(phase: Phase, entry: Any, config: Config) -> Table:
                 if factors
             ),
         )
-        if use["sources"]:
-            parts = [f"{name} {count:,}" for name, count in use["sources"].items()]
-            table.add_row(f"  by source: {', '.join(parts)}")
+        for words, counts in (
+            ("by source", use["sources"]),
+            ("negatives by source", use["negative_sources"]),
+        ):
+            if counts:
+                parts = [f"{name} {count:,}" for name, count in counts.items()]
+                table.add_row(f"  {words}: {', '.join(parts)}")
     return table
 
 

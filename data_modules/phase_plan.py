@@ -116,7 +116,8 @@ class PhasePlan:
         for number, task in enumerate(store.tasks):
             if drawn[number].any():
                 right_of, wrong_of = (self._sources_of(task, counts) for counts in sources)
-                with_negatives = any(wrong_of.values()) and len(right_of) > 1
+                several = len(right_of) > 1
+                wrong_of = {name: rows for name, rows in wrong_of.items() if rows and several}
                 result[task] = TaskUse(
                     available=int(table[number, 0].sum()),
                     rows=int(drawn[number, 0].sum()),
@@ -126,8 +127,8 @@ class PhasePlan:
                     answer_tokens=int(answers[number]),
                     asked_share=self.asked.get(task, 0.0),
                     negatives=int(drawn[number, 1].sum()),
-                    sources=right_of if with_negatives or task in self.weighted_sources else {},
-                    negative_sources=wrong_of if with_negatives else {},
+                    sources=right_of if wrong_of or task in self.weighted_sources else {},
+                    negative_sources=wrong_of,
                 )
         return result
 

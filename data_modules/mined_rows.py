@@ -166,5 +166,5 @@ def _row(name: str, record: Record, messages: Sequence[Message]) -> dict[str, An
         turns = [*messages, Message("assistant", record.answer)]
         row["messages"] = [{"role": one.role, "content": one.content} for one in turns]
     if record.quality is not None:
-        row["quality"] = record.quality
+        row["quality"] = round(record.quality, 4)
     return row

@@ -96,12 +96,14 @@ def mine(config: Config) -> dict[str, MinedRows]:
         device,
         ranks.world_size,
     )
+    # Another task's answer may be longer than any of the task asked.
+    longest = max(settings.max_new_tokens for settings in config.data.tasks.values())
     answers = {
         task: generate(
             loaded,
             data.tokenizer,
             [request.row for request in asked],
-            config.data.tasks[task].max_new_tokens,
+            longest,
             config.evaluation.batch_size,
             ranks.rank,
         )

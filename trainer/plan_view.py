@@ -115,9 +115,22 @@ def print_plan(console: Console, plan: Any, phases: list[Phase], config: Config)
     for phase in phases:
         entry = plan["phases"][phase.name]
         console.print(_phase_table(phase, entry, config))
+        for task, use in entry["tasks"].items():
+            if words := source_words(use):
+                console.print(f"{phase.name}: {task} {words}", soft_wrap=True)
         if words := wording_words(entry["wording"]):
             console.print(f"{phase.name}: {words}", soft_wrap=True)
     console.print(derived_line(plan, phases, config))
+
+
+def source_words(use: Mapping[str, Any]) -> str:
+    """Rows and negatives of a task by source; nothing to say where its sources are drawn alike."""
+    parts = []
+    for words, key in (("by source", "sources"), ("negatives by source", "negative_sources")):
+        if use[key]:
+            counts = (f"{name} {count:,}" for name, count in use[key].items())
+            parts.append(f"{words}: {', '.join(counts)}")
+    return "; ".join(parts)
 
 
 def wording_words(wording: Mapping[str, Mapping[str, Any]]) -> str:
@@ -164,13 +177,6 @@ def _phase_table(phase: Phase, entry: Any, config: Config) -> Table:
                 if factors
             ),
         )
-        for words, counts in (
-            ("by source", use["sources"]),
-            ("negatives by source", use["negative_sources"]),
-        ):
-            if counts:
-                parts = [f"{name} {count:,}" for name, count in counts.items()]
-                table.add_row(f"  {words}: {', '.join(parts)}")
     return table
 
 

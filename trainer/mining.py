@@ -90,6 +90,10 @@ def mine(config: Config) -> dict[str, MinedRows]:
     LOGGER.info("Mines %s with training requests, worded as phase '%s' does.", name, phase)
     mining = config.mining
     requests = mining_requests(data, phase, mining.prompt_sets, mining.rows_per_task)
+    for prompt_set in mining.prompt_sets:
+        if not any(one.prompt_set is prompt_set for some in requests.values() for one in some):
+            words = "prompt set '%s' asks nothing: no task has cues, or templates, for it"
+            LOGGER.warning(words, prompt_set.value)
     loaded = LoadedModel(
         load_model(config.model, data.tokenizer, config.init_from, config.seed),
         len(data.tasks),
@@ -122,8 +126,10 @@ def mine(config: Config) -> dict[str, MinedRows]:
     chosen = choose_leaks(leaks, mining.most, mining.most_per_pair, config.seed)
     mined = mined_rows(chosen, phase, config.data.tasks, config.seed)
     overrides = write_mined(folder, mined, config, phase, _right_rows(data))
-    write_json(folder / "mined.json", summary(found, mined, config, phase, name, overrides))
-    print_mined(make_console(), found, mined, folder, overrides)
+    false_alarms = judge.gold_report.leaked
+    values = summary(found, mined, config, phase, name, overrides, false_alarms)
+    write_json(folder / "mined.json", values)
+    print_mined(make_console(), found, mined, folder, overrides, false_alarms)
     return mined
 
 
@@ -243,8 +249,13 @@ def summary(
     phase: str,
     model: str,
     overrides: Sequence[str],
+    false_alarms: Mapping[str, float],
 ) -> dict[str, Any]:
-    """What ``mined.json`` says."""
+    """What ``mined.json`` says.
+
+    Args:
+        false_alarms: task -> share of right answers that the judge takes for another task's.
+    """
     return {
         "model": model,
         "phase": phase,
@@ -261,6 +272,7 @@ def summary(
                     }
                     for name, count in one.asked.items()
                 },
+                "false_alarm_rate": false_alarms.get(task, 0.0),
                 "left_out": one.left_out,
                 "negatives": mined[task].negatives if task in mined else {},
                 "contrasts": mined[task].contrasts if task in mined else {},
@@ -278,6 +290,7 @@ def print_mined(
     mined: Mapping[str, MinedRows],
     folder: Path,
     overrides: Sequence[str],
+    false_alarms: Mapping[str, float],
 ) -> None:
     """The table of leaks and rows, and how to use them."""
     sets = list(dict.fromkeys(name for one in found.values() for name in one.asked))
@@ -301,6 +314,10 @@ def print_mined(
     if left_out:
         words = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common())
         console.print(f"leaks that no row is made of: {words}", soft_wrap=True)
+    if worst := max((false_alarms.get(task, 0.0) for task in found), default=0.0):
+        console.print(
+            f"right answers that the judge takes for leaks: up to {worst:.1%} of a task's"
+        )
     console.print(f"what was found: {folder / 'mined.json'}", soft_wrap=True)
     if not mined:
         console.print("No leak to make a row of: nothing else is written.")

@@ -129,7 +129,7 @@ def test_what_evaluation_rows_ask_is_never_asked(
         source.eval_sets = {PromptSet.conflict: "eval_conflict/qa.jsonl"}
     data.tasks["list"].cues = []  # qa meets the cue of code alone
     found = asked(data, [PromptSet.conflict, PromptSet.no_tag], rows=50)["qa"]
-    texts = {key: [] for key in (PromptSet.conflict, PromptSet.no_tag)}
+    texts: dict[PromptSet, list[str]] = {key: [] for key in (PromptSet.conflict, PromptSet.no_tag)}
     for one in found:
         texts[one.prompt_set].append(one.record.row_id)
     assert sorted(texts[PromptSet.no_tag]) == sorted(f"train/qa.jsonl:{i}" for i in range(5, 13))
@@ -137,12 +137,10 @@ def test_what_evaluation_rows_ask_is_never_asked(
 
 
 def test_mined_negative_and_overlong_rows_are_passed_over(data: DataConfig, tmp_path: Path) -> None:
-    rows = [
-        {"prompt": "mined before", "completion": "yes"},
-        {"prompt": "wrong", "completion": "no", "negative": True},
-    ]
-    write_rows(tmp_path / "mined/qa.jsonl", rows[:1])
-    write_rows(tmp_path / "more/qa.jsonl", [rows[1], {"prompt": "x" * 300, "completion": "long"}])
+    mined = {"prompt": "mined before", "completion": "yes"}
+    wrong: dict[str, Any] = {"prompt": "wrong", "completion": "no", "negative": True}
+    write_rows(tmp_path / "mined/qa.jsonl", [mined])
+    write_rows(tmp_path / "more/qa.jsonl", [wrong, {"prompt": "x" * 300, "completion": "long"}])
     data.tasks["qa"].sources["mined_mix"] = SourceConfig(train="mined/qa.jsonl")
     data.tasks["qa"].sources["more"] = SourceConfig(train="more/qa.jsonl")
     found = asked(data, [PromptSet.no_tag], rows=50)["qa"]

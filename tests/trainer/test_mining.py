@@ -28,7 +28,7 @@ TASKS = {"qa": TaskConfig(cues=[" ?"]), "code": TaskConfig(cues=[" {}"]), "chat"
 class WordJudge:
     """An answer shows the task that its first word names, or "none"."""
 
-    tasks = ("qa", "code", "chat")
+    tasks: tuple[str, ...] = ("qa", "code", "chat")
 
     def behaviours(self, asked: str, requests: Sequence[str], answers: Sequence[str]) -> list[str]:
         assert asked in self.tasks
@@ -131,7 +131,7 @@ def test_behind_the_last_phase_comes_the_same_again(config: Config, tmp_path: Pa
 
 
 def test_what_mined_json_says(config: Config) -> None:
-    values = summary({"qa": found()}, mined(), config, "mix", "a/model", ["x=1"])
+    values = summary({"qa": found()}, mined(), config, "mix", "a/model", ["x=1"], {"qa": 0.02})
     assert values == {
         "model": "a/model",
         "phase": "mix",
@@ -144,6 +144,7 @@ def test_what_mined_json_says(config: Config) -> None:
                     "conflict": {"asked": 5, "shown": {"chat": 1, "code": 2}, "leak_rate": 0.6},
                     "no_tag": {"asked": 4, "shown": {"chat": 1, "code": 2}, "leak_rate": 0.75},
                 },
+                "false_alarm_rate": 0.02,
                 "left_out": found().left_out,
                 "negatives": {"code": 1, "chat": 1},
                 "contrasts": {"code": 1},
@@ -157,14 +158,17 @@ def test_what_mined_json_says(config: Config) -> None:
 def test_the_table() -> None:
     console = Console(width=150, file=StringIO(), record=True)
     clean = Found({"conflict": 5, "no_tag": 4}, {}, [], {})
-    print_mined(console, {"qa": found(), "math": clean}, mined(), Path("out"), ["a.b=[@x]"])
+    alarms = {"qa": 0.02, "math": 0.01}
+    some = {"qa": found(), "math": clean}
+    print_mined(console, some, mined(), Path("out"), ["a.b=[@x]"], alarms)
     text = console.export_text()
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines()]
     rows = {one[0]: one[1:] for one in cells if one}
     assert rows["qa"] == ["3 / 5", "3 / 4", "code 4, chat 2", "2", "1"]
     assert rows["math"] == ["0 / 5", "0 / 4", "", "0", "0"]
+    assert "takes for leaks: up to 2.0% of a task's" in text
     assert "3 rows in out" in text
     assert "'a.b=[@x]'" in text
     console = Console(width=150, file=StringIO(), record=True)
-    print_mined(console, {"math": clean}, {}, Path("out"), [])
+    print_mined(console, {"math": clean}, {}, Path("out"), [], {})
     assert "nothing else is written" in console.export_text()

@@ -67,6 +67,7 @@ def mined(tmp_path_factory: pytest.TempPathFactory) -> Mined:
         # as few rows as the tasks have are each other's near duplicates
         "data.cleaning.near_duplicates=0.85",
         "data.cleaning.max_drop_ratio=1",
+        "mining.prompt_sets=[conflict,no_tag]",
         "mining.rows_per_task=12",
         "mining.most=40",
         "mining.most_per_pair=4",

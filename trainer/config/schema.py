@@ -235,9 +235,7 @@ class MiningConfig:
         most_per_pair: leaks that are written of one task asked and one shown.
     """
 
-    prompt_sets: list[PromptSet] = field(
-        default_factory=lambda: [PromptSet.conflict, PromptSet.no_tag]
-    )
+    prompt_sets: list[PromptSet] = field(default_factory=lambda: [PromptSet.conflict])
     rows_per_task: int = 100
     most: int = 500
     most_per_pair: int = 25

@@ -34,7 +34,9 @@ class TaskUse:
         answer_tokens: the supervised ones of ``rows``.
         asked_share: share of the phase's rows, negatives apart, that its mixture asks for.
         negatives: negative rows trained on, repeats counted.
-        sources: source -> rows of ``rows``, where the task's sources have different weights.
+        sources: source -> rows of ``rows``, where the task's sources have different weights, or where
+            it has several and negatives are drawn.
+        negative_sources: source -> rows of ``negatives``, where the task has several sources.
     """
 
     available: int
@@ -46,6 +48,7 @@ class TaskUse:
     asked_share: float = 0.0
     negatives: int = 0
     sources: dict[str, int] = field(default_factory=dict)
+    negative_sources: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,21 +100,24 @@ class PhasePlan:
             key += repeats[part]
             table += np.bincount(key, minlength=table.size).reshape(table.shape)
         tokens, answers = np.zeros(count), np.zeros(count)
-        sources = np.zeros(len(store.sources), np.int64)
+        sources = np.zeros((2, len(store.sources)), np.int64)  # right answers, negatives
         for part in _chunks(len(self.rows)):
             rows = self.rows[part]
             tasks = np.asarray(store.task_ids)[rows]
             tokens += np.bincount(tasks, store.lengths_of(rows), count)
             right = np.asarray(store.signs)[rows] > 0
+            for sign, some in enumerate((right, ~right)):
+                source_ids = np.asarray(store.source_ids)[rows[some]]
+                sources[sign] += np.bincount(source_ids, minlength=sources.shape[1])
             rows, tasks = rows[right], tasks[right]
             answers += np.bincount(tasks, np.asarray(store.answer_tokens)[rows], count)
-            if self.weighted_sources:
-                source_ids = np.asarray(store.source_ids)[rows]
-                sources += np.bincount(source_ids, minlength=len(sources))
         drawn = table * np.arange(top)
         result: dict[str, TaskUse] = {}
         for number, task in enumerate(store.tasks):
             if drawn[number].any():
+                right_of, wrong_of = (self._sources_of(task, counts) for counts in sources)
+                several = len(right_of) > 1
+                wrong_of = {name: rows for name, rows in wrong_of.items() if rows and several}
                 result[task] = TaskUse(
                     available=int(table[number, 0].sum()),
                     rows=int(drawn[number, 0].sum()),
@@ -121,13 +127,12 @@ class PhasePlan:
                     answer_tokens=int(answers[number]),
                     asked_share=self.asked.get(task, 0.0),
                     negatives=int(drawn[number, 1].sum()),
-                    sources=self._sources_of(task, sources),
+                    sources=right_of if wrong_of or task in self.weighted_sources else {},
+                    negative_sources=wrong_of,
                 )
         return result
 
     def _sources_of(self, task: str, rows: np.ndarray) -> dict[str, int]:
-        if task not in self.weighted_sources:
-            return {}
         return {
             name.removeprefix(f"{task}/"): int(count)
             for name, count in zip(self.store.sources, rows, strict=True)

@@ -169,10 +169,23 @@ def print_plan(
 
 def _print_phase(console: Console, phase: Phase, entry: Any, config: Config) -> None:
     console.print(_phase_table(phase, entry, config))
+    for task, use in entry["tasks"].items():
+        if words := source_words(use):
+            console.print(f"{phase.name}: {task} {words}", soft_wrap=True)
     if words := wording_words(entry["wording"]):
         console.print(f"{phase.name}: {words}", soft_wrap=True)
     if "auto_hard" in entry:
         console.print(f"{phase.name}: tasks {entry['auto_hard']['words']}", soft_wrap=True)
+
+
+def source_words(use: Mapping[str, Any]) -> str:
+    """Rows and negatives of a task by source; nothing to say where its sources are drawn alike."""
+    parts = []
+    for words, key in (("by source", "sources"), ("negatives by source", "negative_sources")):
+        if use[key]:
+            counts = (f"{name} {count:,}" for name, count in use[key].items())
+            parts.append(f"{words}: {', '.join(counts)}")
+    return "; ".join(parts)
 
 
 def wording_words(wording: Mapping[str, Mapping[str, Any]]) -> str:
@@ -219,9 +232,6 @@ def _phase_table(phase: Phase, entry: Any, config: Config) -> Table:
                 if factors
             ),
         )
-        if use["sources"]:
-            parts = [f"{name} {count:,}" for name, count in use["sources"].items()]
-            table.add_row(f"  by source: {', '.join(parts)}")
     return table
 
 

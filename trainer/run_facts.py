@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def read_run(root: Path) -> RunFacts:
     metrics = _json_lines(run.metrics)
     evaluations = {
         column: results.load(run.evaluation(column))
-        for column in (INITIAL, *config["curriculum"]["phases"])
+        for column in (INITIAL, *_trained_order(run, list(config["curriculum"]["phases"])))
         if run.evaluation(column).is_file()
     }
     return RunFacts(
@@ -87,6 +88,16 @@ def read_run(root: Path) -> RunFacts:
         evaluations,
         _json_lines(run.interference),
     )
+
+
+def _trained_order(run: RunDirectory, phases: list[str]) -> list[str]:
+    """Phases as they were trained, which ``+phase=[hard,mix]`` may turn round; unfinished ones last."""
+
+    def last_step(phase: str) -> float:
+        state = run.finished(phase)
+        return math.inf if state is None else float(state["last_step"])
+
+    return sorted(phases, key=last_step)
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:

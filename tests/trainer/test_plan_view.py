@@ -145,6 +145,19 @@ def test_the_table_shows_sources_of_different_weight() -> None:
     assert "by source: rare 60, main 60" in shown(PhaseConfig(epochs=1.0), config)
 
 
+def test_negatives_are_shown_by_source() -> None:
+    negatives = NegativesConfig(share=0.1)
+    plan, *_ = made(PhaseConfig(epochs=1.0, negatives=negatives))
+    tasks = plan["phases"]["mix"]["tasks"]
+    # 160 rows: 16 negatives, all of them qa's, which has 8 of the rare source and 22 of main
+    assert tasks["qa"]["sources"] == {"rare": 30, "main": 90}
+    assert tasks["qa"]["negative_sources"] == {"rare": 6, "main": 10}
+    assert (tasks["code"]["sources"], tasks["code"]["negative_sources"]) == ({}, {})
+    text = shown(PhaseConfig(epochs=1.0, negatives=negatives))
+    assert "mix: qa by source: rare 30, main 90; negatives by source: rare 6, main 10" in text
+    assert "by source" not in shown(PhaseConfig(epochs=1.0))
+
+
 def test_warm_up_longer_than_the_phase() -> None:
     phase = PhaseConfig(epochs=1.0, lr=1e-3, schedule=ScheduleConfig(warmup_steps=40))
     (line,) = warned(phase)

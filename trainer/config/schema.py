@@ -225,6 +225,23 @@ class InterferenceConfig:
 
 
 @dataclass
+class MiningConfig:
+    """Leaks found in training requests and written as rows: ``launch/mine.py``.
+
+    Attributes:
+        prompt_sets: ways to ask; see ``data_modules.mining_requests``.
+        rows_per_task: training rows of each specialised task that are asked, in every prompt set.
+        most: leaks that are written, in all.
+        most_per_pair: leaks that are written of one task asked and one shown.
+    """
+
+    prompt_sets: list[PromptSet] = field(default_factory=lambda: [PromptSet.conflict])
+    rows_per_task: int = 100
+    most: int = 500
+    most_per_pair: int = 25
+
+
+@dataclass
 class LoggingConfig:
     """Sinks beside ``metrics.jsonl``, which is always written."""
 
@@ -291,6 +308,7 @@ class Config:
     zero: ZeroConfig = field(default_factory=ZeroConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     interference: InterferenceConfig = field(default_factory=InterferenceConfig)
+    mining: MiningConfig = field(default_factory=MiningConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)

@@ -156,6 +156,10 @@ def _evaluation(config: Config) -> Iterator[Fault]:
     # two halves of which each has a gradient
     at_least("interference.rows_per_task", config.interference.rows_per_task, 2, faults)
     at_least("interference.sketch_size", config.interference.sketch_size, 256, faults)
+    for name in ("rows_per_task", "most", "most_per_pair"):
+        at_least(f"mining.{name}", getattr(config.mining, name), 1, faults)
+    if not config.mining.prompt_sets:
+        faults.append(Fault("mining.prompt_sets", "empty", "requests are asked in some way"))
     at_least("logging.console_seconds", config.logging.console_seconds, 0, faults)
     at_least("cluster.process_group_timeout_s", config.cluster.process_group_timeout_s, 1, faults)
     at_least("limits.steps_per_phase", config.limits.steps_per_phase, 1, faults)

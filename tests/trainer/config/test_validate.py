@@ -32,6 +32,11 @@ RULES: list[Rule] = [
     # batch
     (put("micro_batch_size", 0), "micro_batch_size", "0", "it must be at least 1", ""),
     (put("global_batch_size", 0), "global_batch_size", "0", "it must be at least 1", ""),
+    # mining
+    (put("mining.rows_per_task", 0), "mining.rows_per_task", "0", "at least 1", ""),
+    (put("mining.most", 0), "mining.most", "0", "at least 1", ""),
+    (put("mining.most_per_pair", 0), "mining.most_per_pair", "0", "at least 1", ""),
+    (put("mining.prompt_sets", []), "mining.prompt_sets", "empty", "asked in some way", ""),
     # model
     (
         put("model.path", None),

@@ -72,21 +72,31 @@ def read_run(root: Path) -> RunFacts:
         )
     config = yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))
     metrics = _json_lines(run.metrics)
+    plan = read_json(root / "plan.json")
     evaluations = {
         column: results.load(run.evaluation(column))
-        for column in (INITIAL, *config["curriculum"]["phases"])
+        for column in (INITIAL, *_phases_so_far(list(config["curriculum"]["phases"]), plan))
         if run.evaluation(column).is_file()
     }
     return RunFacts(
         run,
         config,
-        read_json(root / "plan.json"),
+        plan,
         read_json(root / "environment.json"),
         [entry for entry in metrics if "loss" in entry],
         [entry for entry in metrics if "loss" not in entry],
         evaluations,
         _json_lines(run.interference),
     )
+
+
+def _phases_so_far(order: list[str], plan: dict[str, Any]) -> list[str]:
+    """The planned phases, behind those that the curriculum has before them.
+
+    What else lies in the directory is of an earlier run, and of other weights.
+    """
+    planned = [*plan["phases"], *plan.get("later", {})]
+    return [*order[: order.index(planned[0])], *planned]
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 from data_modules.chat import ChatFormat
 from data_modules.config import BoundaryConfig, DataConfig, PromptSet
 from data_modules.prepare.tokeniser import Tokeniser
-from data_modules.prompt_sets import set_records, set_tasks, set_wording
+from data_modules.prompt_sets import not_worded, set_records, set_tasks, set_wording
 from data_modules.records import Message, Reject
 from data_modules.unification import unified
 from data_modules.wording import NO_BOUNDARY
@@ -50,8 +50,9 @@ def read_eval_rows(
 ) -> tuple[dict[str, list[EvalRow]], list[Reject]]:
     """Tokenised evaluation rows of one prompt set.
 
-    The first ``limit`` that fit of each task (None takes all); a row longer than ``max_seq_len`` is
-    refused. Where training answers are unified, gold answers are in the same format.
+    The first ``limit`` that fit of each task (None takes all). A row longer than ``max_seq_len`` is
+    refused, and one that lacks the words which make the set. Where training answers are unified, gold
+    answers are in the same format.
     """
     records, rejects = set_records(data, prompt_set)
     asking = replace(data, tasks=set_tasks(data.tasks))
@@ -70,6 +71,10 @@ def read_eval_rows(
             if len(ids) > data.max_seq_len:
                 reason = f"{len(ids)} tokens, data.max_seq_len is {data.max_seq_len}"
                 rejects.append(Reject(task, record.origin, "overlong", reason, ""))
+                continue
+            lacking = not_worded(wording, prompt_set, one)
+            if lacking:
+                rejects.append(Reject(task, record.origin, "not_worded", lacking, ""))
                 continue
             prompt = chat.prompt(one.messages[:-1])
             request = _first_user_turn(bare.worded(record).messages)

@@ -21,7 +21,7 @@ from data_modules.plan import plan_phase
 from data_modules.plan_bounds import Undecided, step_bounds
 from data_modules.prepare.clean_rows import Cleaned, clean_rows
 from data_modules.prepare.clean_unit import REJECTS_FILE
-from data_modules.prepare.evaluation_records import read_eval_records
+from data_modules.prepare.evaluation_records import read_all_eval_records
 from data_modules.prepare.fingerprints import plan_fingerprint, tokens_fingerprint
 from data_modules.prepare.pool import Progress, silent
 from data_modules.prepare.tokenise import read_stats, tokenise
@@ -100,7 +100,7 @@ class PhaseDataModule:
             DataFault: unreadable files, too many unusable rows, or as in :meth:`make_plan`.
         """
         # Read for its faults alone: a bad evaluation file must not stop a run at its first phase end.
-        read_eval_records(self.data)
+        read_all_eval_records(self.data)
         self.__dict__["cleaned"] = clean_rows(self.data, self.trained_tasks, progress)
         for phase in self.mixtures:
             tokenise(

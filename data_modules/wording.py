@@ -119,6 +119,20 @@ def boundary_texts(task: TaskConfig, boundary: BoundaryConfig, language: str) ->
     )
 
 
+def foreign_cues(task: str, tasks: Mapping[str, TaskConfig]) -> dict[str, list[str]]:
+    """The other tasks that have a cue to give to a task's requests, and their cues.
+
+    A cue that reads like one of the own at its end is no other task's cue.
+    """
+    own = tuple(cue.strip() for cue in tasks[task].cues if cue.strip())
+    found = {
+        name: [cue for cue in other.cues if cue.strip() and not cue.strip().endswith(own)]
+        for name, other in tasks.items()
+        if name != task
+    }
+    return {name: cues for name, cues in found.items() if cues}
+
+
 def phase_boundary(boundary: BoundaryConfig, mixture: MixtureConfig) -> BoundaryConfig:
     """The run's boundary as far as the phase uses it."""
     return boundary if mixture.boundary else NO_BOUNDARY
@@ -282,20 +296,11 @@ def _paraphrased(
 def _with_foreign_cue(
     messages: tuple[Message, ...], task: str, tasks: Mapping[str, TaskConfig], draws: _Draws
 ) -> tuple[tuple[Message, ...], str]:
-    """The messages with another task's cue where the own one would stand, and that task.
-
-    A cue that reads like one of the own at its end is no other task's cue.
-    """
-    own = tuple(cue.strip() for cue in tasks[task].cues if cue.strip())
-    foreign = {
-        name: [cue for cue in other.cues if cue.strip() and not cue.strip().endswith(own)]
-        for name, other in tasks.items()
-        if name != task
-    }
-    names = [name for name, cues in foreign.items() if cues]
-    if not names:
+    """The messages with another task's cue where the own one would stand, and that task."""
+    foreign = foreign_cues(task, tasks)
+    if not foreign:
         return messages, ""
-    other = draws.choose("cue task", names)
+    other = draws.choose("cue task", list(foreign))
     cue = draws.choose("cue text", foreign[other])
     turn = max(i for i, message in enumerate(messages) if message.role == "user")
     content = _without_cues(messages[turn].content, tasks[task].cues) + cue

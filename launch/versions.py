@@ -4,12 +4,14 @@ python launch/versions.py                          # one seed
 python launch/versions.py --seeds 0 1 2            # mean of three seeds with intervals
 python launch/versions.py --only v0_2 v0_3 evaluation.rows_per_task=50
 All share the shipped base model. Runs that are finished are kept (--again makes them anew), so an
-interrupted call goes on where it was. Several runs at once share the cores, one process each.
+interrupted call goes on where it was; kept runs must have the same overrides. Several runs at once share
+the cores, one process each.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -33,7 +35,37 @@ class VersionRun:
     @property
     def is_finished(self) -> bool:
         """The page is the last thing that a run writes."""
-        return (self.folder / "report.html").is_file()
+        return self._page.is_file()
+
+    @property
+    def _page(self) -> Path:
+        return self.folder / "report.html"
+
+    def begin(self) -> None:
+        """Make the folder one of a run that is not finished."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._page.unlink(missing_ok=True)
+
+    def command(self, overrides: list[str]) -> list[str]:
+        """The arguments of ``launch/train.py``."""
+        return [
+            *(f"experiment=bench/{self.version}", f"seed={self.seed}"),
+            *(f"run_name={self.folder.name}", f"output_dir={self.folder}"),
+            # more threads than cores slow each other down manifold
+            "cluster.threads_per_rank=1",
+            # one process has all rows of a step: one micro-step is enough
+            "micro_batch_size=32",
+            *overrides,
+        ]
+
+    def differs(self, overrides: list[str]) -> str:
+        """What a finished run was made with, if not with these overrides; else empty."""
+        made = json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
+        seen = [one.lstrip("+") for one in made["command"][1:]]
+        place = f"output_dir={self.folder}"
+        wanted = [one.lstrip("+") for one in self.command(overrides) if one != place]
+        seen = [one for one in seen if not one.startswith("output_dir=")]
+        return "" if seen == wanted else " ".join(seen)
 
 
 def arguments(given: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -46,25 +78,16 @@ def arguments(given: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--output", type=Path, default=Path("outputs/versions"))
     parser.add_argument("--at-once", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--again", action="store_true", help="run finished ones anew")
-    known, overrides = parser.parse_known_args(given)
-    wrong = [one for one in overrides if one.startswith("-") or "=" not in one]
-    if wrong:
-        parser.error(f"neither an option nor an override key=value: {' '.join(wrong)}")
-    return known, overrides
+    # taken out first: an option with several values would take them for its own
+    overrides = [one for one in given if "=" in one and not one.startswith("-")]
+    return parser.parse_args([one for one in given if one not in overrides]), overrides
 
 
 def run(one: VersionRun, overrides: list[str]) -> int:
     """Train and evaluate one version; what it prints goes to a file beside its directory."""
-    one.folder.parent.mkdir(parents=True, exist_ok=True)
-    command = [
-        *(sys.executable, str(REPOSITORY / "launch/train.py"), f"experiment=bench/{one.version}"),
-        *(f"seed={one.seed}", f"run_name={one.folder.name}", f"output_dir={one.folder}"),
-        # more threads than cores slow each other down manifold
-        "cluster.threads_per_rank=1",
-        # one process has all rows of a step: one micro-step is enough
-        "micro_batch_size=32",
-        *overrides,
-    ]
+    one.begin()
+    script = str(REPOSITORY / "launch/train.py")
+    command = [sys.executable, script, *one.command(overrides)]
     start = time.perf_counter()
     with one.folder.with_suffix(".log").open("w", encoding="utf-8") as log:
         code = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
@@ -74,7 +97,7 @@ def run(one: VersionRun, overrides: list[str]) -> int:
 
 
 def main(given: list[str]) -> int:
-    """Run what is missing, then compare; 1 if a run failed."""
+    """Run what is missing, then compare; 1 if a run failed, 2 if kept runs are not those asked for."""
     options, overrides = arguments(given)
     runs = [
         VersionRun(version, seed, options.output / f"{version}-seed{seed}")
@@ -82,9 +105,15 @@ def main(given: list[str]) -> int:
         for version in options.only
     ]
     todo = [one for one in runs if options.again or not one.is_finished]
-    for one in runs:
-        if one not in todo:
-            print(f"{one.folder.name}: finished before, kept", flush=True)
+    kept = [one for one in runs if one not in todo]
+    others = {one.folder: made for one in kept if (made := one.differs(overrides))}
+    for folder, made in others.items():
+        print(f"{folder} was made with other overrides: {made}", file=sys.stderr)
+    if others:
+        print("Choose another --output, or --again to replace them.", file=sys.stderr)
+        return 2
+    for one in kept:
+        print(f"{one.folder.name}: finished before, kept", flush=True)
     with ThreadPoolExecutor(max(1, options.at_once)) as pool:
         codes = list(pool.map(lambda one: run(one, overrides), todo))
     from trainer.report.versions import compare_versions

@@ -18,6 +18,7 @@ import torch
 
 #: Column name of the weights a run started from.
 INITIAL = "initial"
+_EVALUATIONS = "evaluations"
 _STEP_COLUMN = re.compile(r"step_\d{6,}")
 
 _PACKAGES = ("torch", "deepspeed", "transformers", "peft", "hydra-core", "numpy", "tokenizers")
@@ -63,7 +64,7 @@ class RunDirectory:
         if column == INITIAL:
             return self.root / INITIAL / "evaluation.json"
         if _STEP_COLUMN.fullmatch(column):
-            return self.root / "evaluations" / column / "evaluation.json"
+            return self.root / _EVALUATIONS / column / "evaluation.json"
         return self.phase(column) / "evaluation.json"
 
     def predictions(self, column: str) -> Path:
@@ -88,7 +89,7 @@ class RunDirectory:
         for phase in phases:
             shutil.rmtree(self.phase(phase), ignore_errors=True)
         if not continuing:
-            for name in ("phases", "checkpoints", "evaluations", INITIAL):
+            for name in ("phases", "checkpoints", _EVALUATIONS, INITIAL):
                 shutil.rmtree(self.root / name, ignore_errors=True)
             self.metrics.unlink(missing_ok=True)
             self.interference.unlink(missing_ok=True)
@@ -100,6 +101,9 @@ class RunDirectory:
                 lines = path.read_text(encoding="utf-8").splitlines()
                 kept = [line for line in lines if json.loads(line)["step"] <= step]
                 write_text(path, "".join(line + "\n" for line in kept))
+        for folder in (self.root / _EVALUATIONS).glob("step_*"):
+            if int(folder.name.removeprefix("step_")) > step:
+                shutil.rmtree(folder)
 
 
 def step_column(global_step: int) -> str:

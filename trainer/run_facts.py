@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,15 +72,16 @@ def read_run(root: Path) -> RunFacts:
         )
     config = yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))
     metrics = _json_lines(run.metrics)
+    plan = read_json(root / "plan.json")
     evaluations = {
         column: results.load(run.evaluation(column))
-        for column in (INITIAL, *_trained_order(run, list(config["curriculum"]["phases"])))
+        for column in (INITIAL, *_phases_so_far(list(config["curriculum"]["phases"]), plan))
         if run.evaluation(column).is_file()
     }
     return RunFacts(
         run,
         config,
-        read_json(root / "plan.json"),
+        plan,
         read_json(root / "environment.json"),
         [entry for entry in metrics if "loss" in entry],
         [entry for entry in metrics if "loss" not in entry],
@@ -90,14 +90,13 @@ def read_run(root: Path) -> RunFacts:
     )
 
 
-def _trained_order(run: RunDirectory, phases: list[str]) -> list[str]:
-    """Phases as they were trained, which ``+phase=[hard,mix]`` may turn round; unfinished ones last."""
+def _phases_so_far(order: list[str], plan: dict[str, Any]) -> list[str]:
+    """The planned phases, behind those that the curriculum has before them.
 
-    def last_step(phase: str) -> float:
-        state = run.finished(phase)
-        return math.inf if state is None else float(state["last_step"])
-
-    return sorted(phases, key=last_step)
+    What else lies in the directory is of an earlier run, and of other weights.
+    """
+    planned = [*plan["phases"], *plan.get("later", {})]
+    return [*order[: order.index(planned[0])], *planned]
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:

@@ -271,18 +271,19 @@ class Run:
             if pending is not None:
                 self._record(pending, progress, watch)
             self.interference.after_step(phase.name, global_step)
+            seconds = time.perf_counter() - clock
+            pending = _Pending(global_step, phase, self.engine.lr, step, sums, seconds, waited)
             self._evaluate_between(phase, global_step)
-            now = time.perf_counter()
-            pending = _Pending(global_step, phase, self.engine.lr, step, sums, now - clock, waited)
-            clock = now
+            clock = time.perf_counter()  # an evaluation is no part of a step
         assert pending is not None, "a phase has at least one step"
         self._record(pending, progress, watch)
         self._record_mixture(phase, trained_rows, trained_tokens)
         progress.close()
 
     def _evaluate_between(self, phase: Phase, global_step: int) -> None:
-        every = self.config.evaluation.every_steps
-        if every is not None and global_step % every == 0 and global_step < phase.last_step:
+        settings = self.config.evaluation
+        every, at_end = settings.every_steps, global_step == phase.last_step
+        if every and global_step % every == 0 and not (at_end and settings.at_phase_end):
             self._evaluate(step_column(global_step), phase, global_step)
 
     def _step_data(self, phase: Phase, phase_tasks: list[str], index: int) -> _StepData:

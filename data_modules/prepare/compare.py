@@ -13,7 +13,7 @@ from data_modules.cleaning.forced import Forced
 from data_modules.cleaning.sketches import compared_texts, load_signatures, signatures
 from data_modules.config import DataConfig
 from data_modules.prepare.clean_store import CleanRows, Part
-from data_modules.prepare.evaluation_records import read_eval_records
+from data_modules.prepare.evaluation_records import read_all_eval_records
 from data_modules.records import Record, Reject
 from data_modules.rejects import record_text
 
@@ -35,7 +35,7 @@ def compare_rows(
     rows = CleanRows(folder, tuple(parts), everything)
     evaluation: list[Record] = []
     if cleaning.contamination:
-        evaluation = [one for records in read_eval_records(data)[0].values() for one in records]
+        evaluation = read_all_eval_records(data)
     tasks = {task: number for number, task in enumerate(dict.fromkeys(p.task for p in parts))}
     findings = find_duplicates(
         np.repeat([tasks[part.task] for part in parts], [part.rows for part in parts]),

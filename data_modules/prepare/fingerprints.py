@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.cleaning.forced import Forced
-from data_modules.config import BoundaryConfig, DataConfig, TaskConfig
+from data_modules.config import BoundaryConfig, DataConfig, PromptSet, TaskConfig
 from data_modules.mixture import MixtureConfig, PromptConfig
+from data_modules.prepare.evaluation_records import with_rows_of
 from data_modules.roles import Roles
 from data_modules.sources.digest import source_digest
 from data_modules.wording import wording_key
@@ -38,9 +39,7 @@ def rows_fingerprint(data: DataConfig, tasks: Iterable[str], cache_dir: Path) ->
         {
             "version": ROWS_VERSION,
             "train": source_digest(data, tasks, "train", cache_dir),
-            "eval": source_digest(data, _evaluated(data), "eval", cache_dir)
-            if data.cleaning.contamination
-            else None,
+            "eval": _evaluation_digest(data, cache_dir) if data.cleaning.contamination else None,
             "cleaning": cleaning,
             "tasks": {task: _row_settings(data.tasks[task]) for task in tasks},
             # tag_leak looks for the texts of every task
@@ -52,6 +51,12 @@ def rows_fingerprint(data: DataConfig, tasks: Iterable[str], cache_dir: Path) ->
             else None,
         }
     )
+
+
+def _evaluation_digest(data: DataConfig, cache_dir: Path) -> list[Any]:
+    """Of the evaluation rows, ordinary ones and those that prompt sets bring."""
+    papers = [data, *(with_rows_of(data, one) for one in PromptSet)]
+    return [source_digest(one, _evaluated(one), "eval", cache_dir) for one in papers]
 
 
 def _evaluated(data: DataConfig) -> list[str]:

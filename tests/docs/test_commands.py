@@ -92,9 +92,9 @@ def test_a_written_override_is_understood(words: list[str], conf: Path) -> None:
 def test_commands_are_found() -> None:
     """Else the tests above would hold of nothing."""
     programs = {one.values[0] for one in _WRITTEN}
-    assert {f"launch/{path.name}" for path in (REPOSITORY / "launch").glob("[a-z]*.py")} - programs <= {
-        "launch/composing.py"
-    }
+    assert {
+        f"launch/{path.name}" for path in (REPOSITORY / "launch").glob("[a-z]*.py")
+    } - programs <= {"launch/composing.py"}
     assert len(_BARE) > 5
     assert len(_TABLED) > 10
 

@@ -151,7 +151,10 @@ def _evaluation(config: Config) -> Iterator[Fault]:
     faults: list[Fault] = []
     at_least("evaluation.rows_per_task", config.evaluation.rows_per_task, 1, faults)
     at_least("evaluation.batch_size", config.evaluation.batch_size, 1, faults)
+    at_least("evaluation.every_steps", config.evaluation.every_steps, 1, faults)
+    at_least("evaluation.soft_crosstalk_rows", config.evaluation.soft_crosstalk_rows, 0, faults)
     at_least("evaluation.train_rows", config.evaluation.train_rows, 0, faults)
+    at_least("evaluation.bootstrap_samples", config.evaluation.bootstrap_samples, 1, faults)
     at_least("interference.every_steps", config.interference.every_steps, 1, faults)
     # two halves of which each has a gradient
     at_least("interference.rows_per_task", config.interference.rows_per_task, 2, faults)

@@ -6,7 +6,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from data_modules.config import CleaningConfig, DataConfig, PostProcess, TaskConfig, Unification
+from data_modules.config import (
+    CleaningConfig,
+    DataConfig,
+    PostProcess,
+    PromptSet,
+    TaskConfig,
+    Unification,
+)
 from data_modules.faults import ConfigFault, DataFault, Fault
 from data_modules.mixture import AUTO_HARD
 from data_modules.sources.files import HUB, source_files
@@ -38,7 +45,11 @@ def data_faults(config: Config) -> Iterator[Fault]:
     if AUTO_HARD in data.groups:
         rule = "a phase's tasks: [auto_hard] are picked by an evaluation"
         yield Fault(f"data.groups.{AUTO_HARD}", "a reserved name", rule, "Rename the group.")
-    evaluates = config.evaluation.before_training or config.evaluation.at_phase_end
+    evaluates = (
+        config.evaluation.before_training
+        or config.evaluation.at_phase_end
+        or config.evaluation.every_steps is not None
+    )
     for name, task in data.tasks.items():
         yield from _task(f"data.tasks.{name}", name, task, data)
         asked = evaluates and config.evaluation.generate and task.is_evaluated
@@ -88,18 +99,33 @@ def _task(key: str, name: str, task: TaskConfig, data: DataConfig) -> Iterator[F
         faults.append(Fault(f"{key}.sources", "none", "a task has rows from somewhere", remedy))
     for source_name, source in task.sources.items():
         at_least(f"{key}.sources.{source_name}.weight", source.weight, 0, faults)
-    for language, templates in task.paraphrases.items():
-        for template in templates:
-            if not template.strip():
-                where = f"{key}.paraphrases.{language}"
-                rule = "a template rephrases an instruction"
-                remedy = f"Write it with {INSTRUCTION} where the instruction goes."
-                faults.append(Fault(where, "an empty template", rule, remedy))
+        if PromptSet.ordinary in source.eval_sets:
+            where = f"{key}.sources.{source_name}.eval_sets"
+            rule = "the ordinary set is made of eval"
+            faults.append(Fault(where, PromptSet.ordinary.value, rule, "Name the file there."))
+    faults += _templates(key, task)
     if Unification.code_fence in task.unify and not task.code_language.strip():
         remedy = "For example python."
         rule = "unify: [code_fence] names the language of every fence"
         faults.append(Fault(f"{key}.code_language", "empty", rule, remedy))
     yield from faults
+
+
+def _templates(key: str, task: TaskConfig) -> Iterator[Fault]:
+    for kind in ("paraphrases", "eval_paraphrases"):
+        for language, templates in getattr(task, kind).items():
+            for template in templates:
+                if not template.strip():
+                    where = f"{key}.{kind}.{language}"
+                    rule = "a template rephrases an instruction"
+                    remedy = f"Write it with {INSTRUCTION} where the instruction goes."
+                    yield Fault(where, "an empty template", rule, remedy)
+    trained = {template for templates in task.paraphrases.values() for template in templates}
+    for language, templates in task.eval_paraphrases.items():
+        for template in sorted(trained & set(templates)):
+            rule = "evaluation asks in words that training does not use"
+            remedy = f"Take it out here or of {key}.paraphrases."
+            yield Fault(f"{key}.eval_paraphrases.{language}", repr(template), rule, remedy)
 
 
 def _judging(key: str, task: TaskConfig, asked: bool) -> Iterator[Fault]:
@@ -131,10 +157,14 @@ def _metric(where: str, name: str, asked: bool) -> Iterator[Fault]:
 def _evaluation_files(key: str, task: TaskConfig, data: DataConfig) -> Iterator[Fault]:
     """They are read at phase ends; that they are missing must show before training."""
     for name, source in task.sources.items():
-        if source.eval and not source.eval.startswith(HUB):
-            where = f"{key}.sources.{name}.eval"
+        patterns = {f"{key}.sources.{name}.eval": source.eval}
+        for prompt_set, pattern in source.eval_sets.items():
+            patterns[f"{key}.sources.{name}.eval_sets.{prompt_set.value}"] = pattern
+        for where, pattern in patterns.items():
+            if not pattern or pattern.startswith(HUB):
+                continue
             try:
-                source_files(data, where, source.eval)
+                source_files(data, where, pattern)
             except DataFault as fault:
                 remedy = f"Correct it, or set {where}='' to leave the task out of evaluation."
                 yield from (Fault(one.where, one.seen, one.rule, remedy) for one in fault.faults)

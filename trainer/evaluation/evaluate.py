@@ -74,12 +74,13 @@ class Evaluator:
                 self.rank,
             )
         trained = self._train_losses(model, phase)
-        found = self._on_main_rank(
-            model.world_size, lambda: self._judged(sets, losses, answers, soft, trained, folder)
-        )
-        if trained is not None and self.rank == 0:
-            write_train_losses(folder / "train_losses.jsonl", trained, self.data, phase)
-        return found
+
+        def judged() -> Evaluation:
+            if trained is not None:
+                write_train_losses(folder / "train_losses.jsonl", trained, self.data, phase)
+            return self._judged(sets, losses, answers, soft, trained, folder)
+
+        return self._on_main_rank(model.world_size, judged)
 
     def _train_losses(self, model: EvaluatedModel, phase: str) -> TrainLosses | None:
         """Losses of training rows; None without a plan, as for a model that is only evaluated."""
@@ -187,7 +188,10 @@ class Evaluator:
         if behaviour is not None:
             write_json_lines(folder / "leaks.jsonl", _leaks(judged))
             for prompt_set, by_task in judged.items():
-                if any(one.behaviours is not None for one in by_task.values()):
+                if any(
+                    one.behaviours is not None and not tasks[task].general
+                    for task, one in by_task.items()
+                ):
                     crosstalks[prompt_set.value] = self._crosstalk(by_task, behaviour)
         return Evaluation(
             {
@@ -270,6 +274,8 @@ def eval_losses(
     rank: int,
 ) -> dict[str, float]:
     """Mean nll per supervised token of each task, in nats; the same on every rank."""
+    if not rows_of:
+        return {}
     store = SampleStore.build(
         data.tasks,
         (

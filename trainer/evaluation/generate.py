@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -42,7 +43,7 @@ def generate(
     batches += [batches[-1]] * (-len(batches) % model.world_size)
     answers: dict[int, Answer] = {}
     model.eval()
-    with generation_attention(model.causal_model), torch.no_grad():
+    with plain_generation(model.causal_model):
         for batch in batches[rank :: model.world_size]:
             prompts = [rows[index].prompt_ids for index in batch]
             output = continued(model, tokenizer, prompts, max_new_tokens)
@@ -59,6 +60,22 @@ def generate(
         dist.all_gather_object(shards, answers)
         answers = {index: answer for shard in shards for index, answer in shard.items()}
     return [answers[index] for index in range(len(rows))]
+
+
+@contextmanager
+def plain_generation(causal_model: Any) -> Iterator[None]:
+    """Attention with masks and a cache, no gradients, and no habits of the model's own.
+
+    ``generate`` fills what it is not told from ``generation_config.json``, where published models have
+    penalties on repetition; exports have none, and greedy answers are to be comparable.
+    """
+    own = causal_model.generation_config
+    causal_model.generation_config = GenerationConfig()
+    try:
+        with generation_attention(causal_model), torch.no_grad():
+            yield
+    finally:
+        causal_model.generation_config = own
 
 
 class Continued(NamedTuple):

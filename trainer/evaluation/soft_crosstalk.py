@@ -17,8 +17,7 @@ import torch
 import torch.distributed as dist
 
 from data_modules.evaluation_rows import EvalRow
-from trainer.attention import generation_attention
-from trainer.evaluation.generate import continued
+from trainer.evaluation.generate import continued, plain_generation
 from trainer.evaluation.model import EvaluatedModel
 
 
@@ -33,7 +32,9 @@ def soft_crosstalk(
 ) -> dict[str, dict[str, float]]:
     """asked task -> task -> probability of its manner in excess of that among right answers.
 
-    Excess of the own task is at most 0; a row sums to 0. The same on every rank.
+    A row sums to 0. Where tasks begin answers in ways of their own, the excess of the own task is at
+    most 0; where they share beginnings, a model that avoids the shared ones has more. The same on
+    every rank.
 
     Args:
         rows_of: every task's rows; all of them count for how answers begin.
@@ -53,7 +54,7 @@ def soft_crosstalk(
     batches += [batches[-1]] * (-real % model.world_size)
     found = torch.zeros(len(rows), len(tokens), dtype=torch.float64)
     model.eval()
-    with generation_attention(model.causal_model), torch.no_grad():
+    with plain_generation(model.causal_model):
         for number in range(rank, len(batches), model.world_size):
             prompts = [rows[index].prompt_ids for index in batches[number]]
             logits = continued(model, tokenizer, prompts, 1).first_logits[:, tokens]

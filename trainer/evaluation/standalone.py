@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainer import distributed
-from trainer.config.schema import Config
+from trainer.config.schema import Config, Init
 from trainer.config.validate import validate
 from trainer.console import LOGGER, make_console, quieten_libraries, start_logging
 from trainer.evaluation import results
@@ -34,7 +34,8 @@ def evaluate_directory(config: Config) -> Evaluation:
     device = distributed.init(config.cluster, ranks)
     folder = Path(config.output_dir) / "evaluation"
     start_logging(folder / f"rank_{ranks.rank}.log", ranks.is_main)
-    name = config.init_from or config.model.path
+    random = config.init_from is None and config.model.init is Init.random
+    name = "random weights" if random else str(config.init_from or config.model.path)
     model = load_model(config.model, data.tokenizer, config.init_from, config.seed)
     phase = list(data.mixtures)[-1]
     LOGGER.info("Evaluates %s with the prompts of phase '%s'.", name, phase)
@@ -44,6 +45,6 @@ def evaluate_directory(config: Config) -> Evaluation:
     if ranks.is_main:
         results.save(folder / "evaluation.json", found)
         console = make_console()
-        print_summary(console, {Path(str(name)).name or "model": found})
+        print_summary(console, {Path(name).name: found})
         console.print(f"evaluation: {folder / 'evaluation.json'}", soft_wrap=True)
     return found

@@ -53,7 +53,7 @@ def test_sound_rows(tmp_path: Path) -> None:
     run.train_rows["general"] = [("anything", 9.0)] * 10 + [("sure !", 0.0)] * 22
     assert found_by(PoorData(), run, tmp_path) == []
     run.train_rows = {}
-    assert "evaluation.train_rows" in missing_of(PoorData(), run, tmp_path)
+    assert "evaluation.train_rows" in missing_of(PoorData(), run, tmp_path / "unmeasured")
 
 
 def measured(cosines: list[float], self_cosine: float = 0.8) -> list[dict]:

@@ -29,10 +29,15 @@ def composed(overrides: list[str]) -> Config:
 
 def train_under_torchrun(cases: list[list[str]], ranks: int, scratch: Path) -> None:
     """Train runs one after another in one launch of ``ranks`` processes."""
-    file = scratch / f"cases_{ranks}.json"
+    run_under_torchrun(HERE / "train_worker.py", cases, ranks, scratch)
+
+
+def run_under_torchrun(worker: Path, cases: list[Any], ranks: int, scratch: Path) -> None:
+    """Give cases to a worker file in one launch of ``ranks`` processes."""
+    file = scratch / f"{worker.stem}_{ranks}.json"
     file.write_text(json.dumps(cases), encoding="utf-8")
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}"]
-    command += ["--standalone", str(HERE / "train_worker.py"), str(file)]
+    command += ["--standalone", str(worker), str(file)]
     done = subprocess.run(
         command,
         capture_output=True,

@@ -1,0 +1,54 @@
+"""``launch/versions.py`` for real, with hardly any steps."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from launching import REPOSITORY
+
+TINY = (
+    "curriculum.phases.mix.steps=2",
+    "evaluation.rows_per_task=2",
+    "evaluation.before_training=false",
+    "evaluation.bootstrap_samples=10",
+    "checkpoint=none",
+)
+
+
+def versions(root: Path, *given: str) -> subprocess.CompletedProcess[str]:
+    places = [f"data.root={root}/data", f"data.cache_dir={root}/cache"]
+    command = [
+        sys.executable,
+        str(REPOSITORY / "launch/versions.py"),
+        "--output",
+        str(root / "out"),
+    ]
+    return subprocess.run(
+        [*command, *given, *places, *TINY],
+        capture_output=True,
+        text=True,
+        timeout=600,  # a busy machine is no failure
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "400"},
+        check=False,
+    )
+
+
+def test_a_version_is_run_and_set_beside_the_log(tmp_path: Path) -> None:
+    done = versions(tmp_path, "--only", "v0_1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "v0_1-seed0: done" in done.stdout
+    line = next(one for one in done.stdout.splitlines() if "1,200 | 1,200" in one)
+    assert "v0_1" in line
+    assert "| 70" in line
+    assert "| 85" in line
+    for title in ("crosstalk ordinary", "crosstalk no_tag", "general after"):
+        assert title in done.stdout
+    assert (tmp_path / "out/comparison.html").is_file()
+    failed = versions(tmp_path, "--only", "v0_2", "zero.stage=7")
+    assert failed.returncode == 1
+    assert "v0_2-seed0: FAILED with exit code 2" in failed.stdout
+    log = (tmp_path / "out/v0_2-seed0.log").read_text(encoding="utf-8")
+    assert "ZeRO has the stages 0, 1, 2 and 3" in log

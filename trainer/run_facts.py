@@ -96,7 +96,8 @@ def _phases_so_far(order: list[str], plan: dict[str, Any]) -> list[str]:
     What else lies in the directory is of an earlier run, and of other weights.
     """
     planned = [*plan["phases"], *plan.get("later", {})]
-    return [*order[: order.index(planned[0])], *planned]
+    before = order[: order.index(planned[0])]
+    return [*(name for name in before if name not in planned), *planned]
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:

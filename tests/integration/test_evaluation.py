@@ -317,7 +317,7 @@ def test_an_exported_directory_is_the_phase_end(run: Path, root: Path) -> None:
 
 def test_anyones_directory_is_evaluated(
     run: Path, root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:  # noqa: E501
+) -> None:
     evaluate_directory(composed(overrides(root, "other", "+phase=mix", f"init_from={BASE}")))
     folder = root / "other/evaluation"
     assert_alike(evaluation_of(folder), without_training(evaluation_of(run / "initial")), 1e-6)

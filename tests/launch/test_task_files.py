@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 
 from data_modules.benchmark import ALL_TASKS, TASKS, BenchmarkSpec, build_tokenizer, rows
 from data_modules.benchmark.tasks import CUES
-from data_modules.config import BoundaryConfig, TaskConfig
+from data_modules.config import BoundaryConfig, DataConfig, PromptSet, TaskConfig
 from data_modules.mixture import PromptConfig
+from data_modules.prompt_sets import available
 from data_modules.records import Message, Record
 from data_modules.wording import NO_BOUNDARY, prompt_for, worded
 
@@ -43,6 +44,32 @@ def test_a_task_speaks_chinese_and_english(name: str) -> None:
     for templates in task.paraphrases.values():
         assert 2 <= len(templates) == len(set(templates)) <= 4
         assert all(template.count("{instruction}") == 1 for template in templates)
+
+
+@pytest.mark.parametrize("name", tasks_of("ten_tasks"))
+def test_a_task_is_evaluated_in_words_of_its_own(name: str) -> None:
+    tasks = tasks_of("ten_tasks")
+    trained = {
+        template
+        for task in tasks.values()
+        for templates in task.paraphrases.values()
+        for template in templates
+    }
+    held_out = tasks[name].eval_paraphrases
+    assert held_out.keys() == LANGUAGES
+    for language, templates in held_out.items():
+        assert 2 <= len(templates) == len(set(templates)) <= 4
+        for template in templates:
+            assert template.count("{instruction}") == 1
+            assert template not in trained
+            words = template.replace("{instruction}", "")
+            assert words.isascii() == (language == "en")
+
+
+@pytest.mark.parametrize("prompt_set", PromptSet)
+def test_every_prompt_set_can_be_asked_of_the_ten_tasks(prompt_set: PromptSet) -> None:
+    data = DataConfig(tasks=tasks_of("ten_tasks"))
+    assert not any(available(data, task, prompt_set) for task in data.tasks)
 
 
 def test_texts_and_cues_tell_the_ten_tasks_apart() -> None:

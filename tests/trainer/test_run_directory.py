@@ -14,6 +14,7 @@ from trainer.run_directory import (
     RunDirectory,
     environment,
     read_json,
+    step_column,
     write_json,
     write_text,
 )
@@ -128,3 +129,10 @@ def test_gradient_conflict_is_kept_as_metrics_are(run: RunDirectory) -> None:
     assert run.interference.read_text(encoding="utf-8") == '{"step": 0}\n{"step": 1}\n{"step": 2}\n'
     run.begin(["mix"], continuing=False)
     assert not run.interference.exists()
+
+
+def test_evaluations_between_phases_behind_a_step_go(run: RunDirectory) -> None:
+    for step in (3, 4, 1_000_000):
+        write_json(run.evaluation(step_column(step)), {})
+    run.drop_metrics_after(3)
+    assert [path.name for path in (run.root / "evaluations").iterdir()] == ["step_000003"]

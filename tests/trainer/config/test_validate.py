@@ -136,7 +136,10 @@ RULES: list[Rule] = [
         for key, low in (
             ("evaluation.rows_per_task", 1),
             ("evaluation.batch_size", 1),
+            ("evaluation.every_steps", 1),
+            ("evaluation.soft_crosstalk_rows", 0),
             ("evaluation.train_rows", 0),
+            ("evaluation.bootstrap_samples", 1),
             ("interference.every_steps", 1),
             ("interference.rows_per_task", 2),
             ("interference.sketch_size", 256),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_modules.benchmark import BenchmarkSpec
-from data_modules.config import PostProcess, SourceConfig, TaskConfig, Unification
+from data_modules.config import PostProcess, PromptSet, SourceConfig, TaskConfig, Unification
 from data_modules.faults import ConfigFault, Fault
 from tests.shared_config import Rule, both, check, faults_of, numbered, put, sound_config
 from trainer.config.schema import Config
@@ -106,6 +106,37 @@ RULES: list[Rule] = [
         "no file matches data/eval/*.nosuch",
         "data files end on .jsonl",
         "data.tasks.qa.sources.main.eval='' to leave the task out of evaluation",
+    ),
+    (
+        put("data.tasks.qa.sources.main.eval_sets", {PromptSet.conflict: "eval_conflict/qa.jsonl"}),
+        "data.tasks.qa.sources.main.eval_sets.conflict",
+        "eval_conflict/qa.jsonl",
+        "no such file",
+        "data.tasks.qa.sources.main.eval_sets.conflict='' to leave the task out of evaluation",
+    ),
+    (
+        put("data.tasks.qa.sources.main.eval_sets", {PromptSet.ordinary: "eval/qa.jsonl"}),
+        "data.tasks.qa.sources.main.eval_sets",
+        "ordinary",
+        "the ordinary set is made of eval",
+        "Name the file there.",
+    ),
+    (
+        put("data.tasks.qa.eval_paraphrases", {"en": [""]}),
+        "data.tasks.qa.eval_paraphrases.en",
+        "an empty template",
+        "a template rephrases an instruction",
+        "Write it with {instruction} where the instruction goes.",
+    ),
+    (
+        both(
+            put("data.tasks.qa.paraphrases", {"any": ["Please: {instruction}"]}),
+            put("data.tasks.qa.eval_paraphrases", {"en": ["Please: {instruction}"]}),
+        ),
+        "data.tasks.qa.eval_paraphrases.en",
+        "'Please: {instruction}'",
+        "evaluation asks in words that training does not use",
+        "Take it out here or of data.tasks.qa.paraphrases.",
     ),
     (
         put("data.tasks.qa.paraphrases", {"en": ["Please: {instruction}", " "]}),

@@ -112,7 +112,7 @@ def shell_lines(page: Page) -> Iterator[str]:
 
 
 def words_of(line: str) -> list[str]:
-    """The words of a shell line; comments, substituted commands and dots that stand for more left out."""
+    """The words of a shell line without comment, substituted commands and dots that stand for more."""
     words = shlex.split(re.sub(r"\$\([^)]*\)", "", line), comments=True)
     return [word for word in words if word != "..."]
 

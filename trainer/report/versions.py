@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from trainer.console import make_console
 from trainer.evaluation.results import Figure
-from trainer.report.cells import NOTHING, between, percent
+from trainer.report.cells import NOTHING, percent
 from trainer.report.comparison import Comparison, Group, compare
 from trainer.report.comparison_page import write_comparison
 from trainer.report.comparison_table import print_comparison
@@ -44,7 +45,24 @@ LOG: dict[str, LoggedVersion] = {
     "v1_0": LoggedVersion(1700),
     "v1_1": LoggedVersion(1685, mean="85", crosstalk="< 2", in_format="95"),
 }
-_PROMPT_SETS = ("ordinary", "paraphrase", "conflict", "no_tag")
+#: Measure of a comparison, its title, and the field of the log's figure; "" where the log has none.
+_LINES = (
+    ("mean", "mean of tasks", "mean"),
+    ("worst", "worst task", ""),
+    ("best", "best task", ""),
+    ("spread", "spread", ""),
+    ("rare", "rare tasks", ""),
+    ("task/qa", "qa", "qa"),
+    ("task/translation", "translation", "translation"),
+    ("crosstalk/ordinary", "crosstalk, ordinary", "crosstalk"),
+    ("crosstalk/paraphrase", "crosstalk, paraphrase", ""),
+    ("crosstalk/conflict", "crosstalk, conflict", ""),
+    ("crosstalk/no_tag", "crosstalk, no_tag", ""),
+    ("in_format", "in format, as generated", ""),
+    ("in_format_processed", "in format, processed", "in_format"),
+    ("general_before", "general before", ""),
+    ("general_after", "general after", ""),
+)
 
 
 def compare_versions(runs: Sequence[Path], folder: Path) -> None:
@@ -64,35 +82,29 @@ def compare_versions(runs: Sequence[Path], folder: Path) -> None:
 
 
 def print_versions(console: Console, comparison: Comparison, facts: Sequence[RunFacts]) -> None:
-    """One line per version: ours in per cent with intervals, the log's figure behind a bar."""
+    """One column per version: ours in per cent with intervals, the log's figure in a line of its own."""
     rows_of = {str(one.config["run_name"]): _epoch_rows(one) for one in facts}
+    logged = [LOG.get(group.name) for group in comparison.groups]
     table = Table(
-        title="the five versions in %: ours (95 % interval) | the log's; both on their own data and model",
+        title="the five versions, %: ours (95 % interval), and the log's on its own data and model",
         title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
-    titles = ("rows", "mean", "worst", "best", "spread", "qa", "translation")
-    for title in ("version", *titles, *(f"crosstalk {one}" for one in _PROMPT_SETS)):
-        table.add_column(title, justify="left" if title == "version" else "right")
-    for title in ("format", "general before", "general after"):
-        table.add_column(title, justify="right")
+    table.add_column("", no_wrap=True)
     for group in comparison.groups:
-        logged = LOG.get(group.name, LoggedVersion(0))
-        rows = f"{rows_of[group.runs[0].name]:,}"
-        table.add_row(
-            group.name,
-            f"{rows} | {logged.rows:,}" if logged.rows else rows,
-            _cell(group, "mean", logged.mean),
-            *(_cell(group, key) for key in ("worst", "best", "spread")),
-            _cell(group, "task/qa", logged.qa),
-            _cell(group, "task/translation", logged.translation),
-            *(
-                _cell(group, f"crosstalk/{one}", logged.crosstalk if one == "ordinary" else "")
-                for one in _PROMPT_SETS
-            ),
-            _cell(group, "in_format_processed", logged.in_format),
-            _cell(group, "general_before"),
-            _cell(group, "general_after"),
-        )
+        table.add_column(group.name, justify="right", no_wrap=True)
+    table.add_row(
+        "rows of an epoch", *(f"{rows_of[one.runs[0].name]:,}" for one in comparison.groups)
+    )
+    table.add_row("  the log's", *(f"{one.rows:,}" if one else "" for one in logged))
+    for key, title, field in _LINES:
+        cells = [_cell(group, key) for group in comparison.groups]
+        if any(cell != NOTHING for cell in cells):
+            table.add_row(title, *cells)
+            of_log = [getattr(one, field) if one and field else "" for one in logged]
+            if any(of_log):
+                table.add_row("  the log's", *of_log)
     console.print(table)
 
 
@@ -102,7 +114,10 @@ def _epoch_rows(facts: RunFacts) -> int:
     return round(first["epoch_rows"])
 
 
-def _cell(group: Group, key: str, logged: str = "") -> str:
+def _cell(group: Group, key: str) -> str:
+    """Short enough for six versions on one screen: decimals of the interval where they say something."""
     figure: Figure | None = group.figures.get(key)
-    ours = NOTHING if figure is None else f"{percent(figure.value)} ({between(figure)})"
-    return f"{ours} | {logged}" if logged else ours
+    if figure is None:
+        return NOTHING
+    digits = 1 if figure.high < 0.1 else 0
+    return f"{percent(figure.value)} ({100 * figure.low:.{digits}f}–{100 * figure.high:.{digits}f})"

@@ -13,6 +13,7 @@ from rich.table import Table
 from trainer.console import make_console
 from trainer.evaluation.results import Figure
 from trainer.report.cells import NOTHING, percent
+from trainer.report.combining import mean_of, over_seeds
 from trainer.report.comparison import Comparison, Group, compare
 from trainer.report.comparison_page import write_comparison
 from trainer.report.comparison_table import print_comparison
@@ -84,7 +85,8 @@ def compare_versions(runs: Sequence[Path], folder: Path) -> None:
 def print_versions(console: Console, comparison: Comparison, facts: Sequence[RunFacts]) -> None:
     """One column per version: ours in per cent with intervals, the log's figure in a line of its own."""
     rows_of = {str(one.config["run_name"]): _epoch_rows(one) for one in facts}
-    logged = [LOG.get(group.name) for group in comparison.groups]
+    groups = comparison.groups
+    logged = [LOG.get(group.name) for group in groups]
     table = Table(
         title="the five versions, %: ours (95 % interval), and the log's on its own data and model",
         title_justify="left",
@@ -92,19 +94,19 @@ def print_versions(console: Console, comparison: Comparison, facts: Sequence[Run
         pad_edge=False,
     )
     table.add_column("", no_wrap=True)
-    for group in comparison.groups:
+    for group in groups:
         table.add_column(group.name, justify="right", no_wrap=True)
-    table.add_row(
-        "rows of an epoch", *(f"{rows_of[one.runs[0].name]:,}" for one in comparison.groups)
-    )
+    table.add_row("rows of an epoch", *(f"{rows_of[one.runs[0].name]:,}" for one in groups))
     table.add_row("  the log's", *(f"{one.rows:,}" if one else "" for one in logged))
     for key, title, field in _LINES:
-        cells = [_cell(group, key) for group in comparison.groups]
+        cells = [_cell(group, key) for group in groups]
         if any(cell != NOTHING for cell in cells):
             table.add_row(title, *cells)
             of_log = [getattr(one, field) if one and field else "" for one in logged]
             if any(of_log):
                 table.add_row("  the log's", *of_log)
+        if key == "mean":
+            table.add_row("mean, all prompt sets", *(_all_sets(one, facts) for one in groups))
     console.print(table)
 
 
@@ -114,9 +116,28 @@ def _epoch_rows(facts: RunFacts) -> int:
     return round(first["epoch_rows"])
 
 
+def _all_sets(group: Group, facts: Sequence[RunFacts]) -> str:
+    """Mean score of the specialised tasks over every prompt set that was asked, and over seeds."""
+    names = {run.name for run in group.runs}
+    means = []
+    for one in facts:
+        if one.config["run_name"] in names and one.last is not None:
+            scores = [
+                result.score_on(prompt_set)
+                for result in one.last.special.values()
+                for prompt_set in result.sets
+            ]
+            means.append(mean_of([score for score in scores if score is not None]))
+    found = [one for one in means if one is not None]
+    return _text(over_seeds(found) if found else None)
+
+
 def _cell(group: Group, key: str) -> str:
+    return _text(group.figures.get(key))
+
+
+def _text(figure: Figure | None) -> str:
     """Short enough for six versions on one screen: decimals of the interval where they say something."""
-    figure: Figure | None = group.figures.get(key)
     if figure is None:
         return NOTHING
     digits = 1 if figure.high < 0.1 else 0

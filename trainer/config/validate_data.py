@@ -157,14 +157,15 @@ def _metric(where: str, name: str, asked: bool) -> Iterator[Fault]:
 def _evaluation_files(key: str, task: TaskConfig, data: DataConfig) -> Iterator[Fault]:
     """They are read at phase ends; that they are missing must show before training."""
     for name, source in task.sources.items():
-        patterns = {f"{key}.sources.{name}.eval": source.eval}
+        here = f"{key}.sources.{name}"
+        places = [(f"{here}.eval", source.eval, "leave the task out of evaluation")]
         for prompt_set, pattern in source.eval_sets.items():
-            patterns[f"{key}.sources.{name}.eval_sets.{prompt_set.value}"] = pattern
-        for where, pattern in patterns.items():
+            places.append((f"{here}.eval_sets.{prompt_set.value}", pattern, "have the set made"))
+        for where, pattern, end in places:
             if not pattern or pattern.startswith(HUB):
                 continue
             try:
                 source_files(data, where, pattern)
             except DataFault as fault:
-                remedy = f"Correct it, or set {where}='' to leave the task out of evaluation."
+                remedy = f"Correct it, or set {where}='' to {end}."
                 yield from (Fault(one.where, one.seen, one.rule, remedy) for one in fault.faults)

@@ -108,11 +108,11 @@ RULES: list[Rule] = [
         "data.tasks.qa.sources.main.eval='' to leave the task out of evaluation",
     ),
     (
-        put("data.tasks.qa.sources.main.eval_sets", {PromptSet.conflict: "eval_conflict/qa.jsonl"}),
+        put("data.tasks.qa.sources.main.eval_sets", {PromptSet.conflict: "eval/*.nosuch"}),
         "data.tasks.qa.sources.main.eval_sets.conflict",
-        "eval_conflict/qa.jsonl",
-        "no such file",
-        "data.tasks.qa.sources.main.eval_sets.conflict='' to leave the task out of evaluation",
+        "no file matches data/eval/*.nosuch",
+        "data files end on .jsonl",
+        "data.tasks.qa.sources.main.eval_sets.conflict='' to have the set made",
     ),
     (
         put("data.tasks.qa.sources.main.eval_sets", {PromptSet.ordinary: "eval/qa.jsonl"}),

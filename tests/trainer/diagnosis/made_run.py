@@ -156,8 +156,22 @@ class MadeRun:
             if self.generates:
                 for task, pairs in self.answers.items():
                     rows = [
-                        {"answer": answer, "gold": gold, "finished": task not in self.cut}
-                        for answer, gold in pairs
+                        {
+                            "origin": f"eval/{task}.jsonl:{number + 1}",
+                            "language": "en",
+                            "prompt": "?",
+                            "request": "?",
+                            "answer": answer,
+                            "processed": answer,
+                            "gold": gold,
+                            "finished": task not in self.cut,
+                            "scores": {},
+                            "raw_scores": {},
+                            "behaviour": task,
+                            "format_violations": [],
+                            "processed_violations": [],
+                        }
+                        for number, (answer, gold) in enumerate(pairs)
                     ]
                     _write(folder / f"{task}.jsonl", rows)
             rows = [

@@ -133,7 +133,19 @@ class MadeRun:
     def _step(self, phase: str, step: int, loss: float) -> dict[str, Any]:
         wave = 0.01 * ((step * 7) % 5 - 2)  # batches differ
         losses = {f"loss/{task}": loss + wave for task in SPECIAL}
-        return {"step": step, "phase": phase, "loss": loss + wave, "grad_norm": 1.0, **losses}
+        counts = {f"tokens/{task}": 20 for task in SPECIAL}
+        return {
+            "step": step,
+            "phase": phase,
+            "loss": loss + wave,
+            "lr": 1e-3,
+            "grad_norm": 1.0,
+            "tokens": 1000,
+            "tokens_per_second": 1e3,
+            "data_wait_seconds": 0.0,
+            **losses,
+            **counts,
+        }
 
     def facts(self, root: Path) -> RunFacts:
         """Write the answers; the run as ``read_run`` would read it."""

@@ -217,24 +217,26 @@ def test_data_choose_their_cleaning(data: tuple[str, ...], cleaning: str) -> Non
     assert config_of(*data).data.cleaning == cleaning_of(cleaning)
 
 
-#: version -> cleaning, phases, strategy of mix, replay, tags, made negatives, their share, cues
+_PHASES = ["mix", "specialize", "hard"]
+#: version -> cleaning, phases, strategy and rows of mix, replay, tags, made negatives, their share, cues
 VERSIONS: dict[str, tuple[object, ...]] = {
-    "v0_1": ("none", ["mix"], "natural", 0.0, False, 0.0, 0.0, 0.0),
-    "v0_2": ("none", ["mix"], "caps", 0.0, False, 0.0, 0.0, 0.0),
-    "v0_3": ("none", ["mix"], "caps", 0.0, True, 0.1, 0.1, 0.0),
-    "v1_0": ("none", ["mix", "specialize", "hard"], "caps", 0.3, True, 0.1, 0.1, 0.0),
-    "v1_1": ("strict", ["mix", "specialize", "hard"], "caps", 0.3, True, 0.1, 0.1, 0.2),
+    "v0_1": ("none", ["mix"], "natural", None, 0.0, False, 0.0, 0.0, 0.0),
+    "v0_2": ("none", ["mix"], "caps", 1300, 0.0, False, 0.0, 0.0, 0.0),
+    "v0_3": ("none", ["mix"], "caps", 1300, 0.0, True, 0.1, 0.1, 0.0),
+    "v1_0": ("none", _PHASES, "caps", 1300, 0.2353, True, 0.1, 0.1, 0.0),
+    "v1_1": ("strict", _PHASES, "caps", 1285, 0.23739, True, 0.1, 0.1, 0.2),
 }
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_versions_of_the_log(version: str) -> None:
-    config = config_of(f"experiment=ten_tasks/{version}", "data.root=x")
-    cleaning, names, strategy, replay, tags, made, share, cues = VERSIONS[version]
+    config = config_of(f"experiment={version}", "data.root=x")
+    cleaning, names, strategy, rows, replay, tags, made, share, cues = VERSIONS[version]
     phases = config.curriculum.phases
     assert list(phases) == names
     assert config.data.cleaning == cleaning_of(str(cleaning))
     assert phases["mix"].balance.strategy.value == strategy
+    assert phases["mix"].balance.rows == rows
     assert {phase.replay for phase in phases.values()} == {replay}
     assert (config.boundary.tag, config.boundary.constraint) == (tags, tags)
     negatives = config.data.negatives

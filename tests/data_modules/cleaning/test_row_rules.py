@@ -357,6 +357,6 @@ def test_presets_name_every_setting_and_switch_rules_on() -> None:
     assert names["none"] == []
     assert names["standard"] == [
         "placeholder", "encoding", "open_fence", "answer_length", "refusal", "tag_leak",
-        "foreign_behaviour", "wrong_language", "repetition",
+        "foreign_behaviour", "wrong_format", "wrong_language", "repetition",
     ]  # fmt: skip
     assert set(names["strict"]) == {*names["standard"], "prompt_length", "quality"}

@@ -244,6 +244,8 @@ class Truncation(Rule):
 
     #: Certainly this share of the answers is cut while shorter than the right one.
     LEAST = 0.05
+    #: Right answers up to so many times as long as what was said: with less said, room is not what lacks.
+    MOST = 8
 
     def missing(self, run: Reading) -> str:
         return _unanswered(run)
@@ -259,16 +261,19 @@ class Truncation(Rule):
             short = [
                 row
                 for row in rows
-                if not row["finished"] and len(row["answer"].strip()) < len(row["gold"].strip())
+                if not row["finished"]
+                and len(row["answer"].strip())
+                < len(row["gold"].strip())
+                <= self.MOST * len(row["answer"].strip())
             ]
             figure = share(len(short), len(rows))
             if figure.low <= self.LEAST:
                 continue
             budget = run.tasks[task]["max_new_tokens"]
             cut[task] = figure.value
-            need = max(len(row["gold"]) / max(1, len(row["answer"])) for row in short)
+            need = max(len(row["gold"].strip()) / len(row["answer"].strip()) for row in short)
             overrides.append(
-                f"data.tasks.{task}.max_new_tokens={2 ** math.ceil(math.log2(budget * min(need, 64)))}"
+                f"data.tasks.{task}.max_new_tokens={2 ** math.ceil(math.log2(budget * need))}"
             )
             evidence.append(
                 f"{task}: {percent(figure)} of the answers are cut at {budget} tokens and shorter than the "

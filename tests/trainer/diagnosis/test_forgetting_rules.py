@@ -119,7 +119,53 @@ def test_task_after_task_forgets(tmp_path: Path) -> None:
     assert found.score == pytest.approx(0.8 * 0.7)
     assert found.overrides == ["curriculum.phases.specialize.order=mixed"]
     assert "8 of 10 tasks had their last row before the last fifth" in found.evidence[0]
+    assert found.evidence[1] == "Its order is sequential."
     assert found.evidence[2] == "Their mean score is 0.0 %, that of the others 70.0 %."
+
+
+def cycles(run: MadeRun, phase: str, on_return: float) -> None:
+    """Two cycles of five steps a task; a task comes back so many nats worse and learns them again."""
+    for number, entry in enumerate(run.steps[phase]):
+        turn = SPECIAL[number // 5 % len(SPECIAL)]
+        for task in SPECIAL:
+            del entry[f"loss/{task}"]
+        entry[f"loss/{turn}"] = 0.5 + (on_return if number >= 50 and number % 5 == 0 else 0.0)
+
+
+def test_tasks_that_come_back_worse_than_they_left(tmp_path: Path) -> None:
+    """The cycle ends where every task was seen lately, and still each is forgotten in between."""
+    run = MadeRun("curriculum.phases.specialize.order=sequential")
+    cycles(run, "specialize", 3.0)
+    (found,) = found_by(TaskOrder(), run, tmp_path)
+    assert found.severity is Severity.high
+    assert set(found.tasks) == set(SPECIAL)
+    assert found.evidence[0].startswith("10 of 10 tasks come back worse than they were left")
+    assert "qa +3.00" in found.evidence[0]
+
+
+def test_one_task_of_ten_is_not_the_order(tmp_path: Path) -> None:
+    run = MadeRun("curriculum.phases.specialize.order=sequential")
+    cycles(run, "specialize", 0.0)
+    for number in (50, 51):  # qa, the first of its stretch, in either
+        run.steps["specialize"][number]["loss/qa"] += 3.0
+    assert found_by(TaskOrder(), run, tmp_path) == []
+
+
+def test_rare_tasks_have_no_stretches(tmp_path: Path) -> None:
+    """A task with a row here and there is forgotten for want of rows, which is another rule's matter."""
+    run = MadeRun()
+    for number, entry in enumerate(run.steps["specialize"]):
+        for task in SPECIAL[:5]:
+            if number not in (3, 20, 40):
+                del entry[f"loss/{task}"]
+    run.losses["specialize"] |= dict.fromkeys(SPECIAL[:5], 6.0)
+    assert found_by(TaskOrder(), run, tmp_path) == []
+
+
+def test_tasks_that_come_back_as_they_left(tmp_path: Path) -> None:
+    run = MadeRun("curriculum.phases.specialize.order=sequential")
+    cycles(run, "specialize", 0.4)
+    assert found_by(TaskOrder(), run, tmp_path) == []
 
 
 def test_task_after_task_without_harm_is_fine(tmp_path: Path) -> None:

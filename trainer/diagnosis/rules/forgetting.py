@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass
 from itertools import pairwise
@@ -195,18 +196,22 @@ class TaskOrder(Rule):
 
     name = "task_order"
     looks_at = (
-        "when each task was last trained on, its loss there and its evaluation loss now; order"
+        "each task's training loss when it leaves and when it comes back; evaluation loss; order"
     )
 
+    #: Only tasks that have stretches of this many steps with hardly one without in between: others come
+    #: in alternating blocks, as `order: grouped` means them, or are rare.
+    STRETCH = 5
+    #: Steps from one with the task to the next that a stretch may hold.
+    HOP = 2
     #: A task that the last fifth of a phase has no row of had its turn earlier.
     UNSEEN = 0.2
-    #: Steps with a task that its loss is taken from, the last ones.
-    LAST = 5
-    #: Nats that a task's loss is above the one it was left with, beyond the same gap of tasks trained to
-    #: the end (that is over-fitting).
+    #: Nats by which a task certainly comes back worse than it left, after being away for longer than its
+    #: stretch; or, if it does not come back, by which its evaluation loss is above the training loss it was
+    #: left with, beyond the same gap of the tasks trained to the end (that is over-fitting).
     LEAST_NATS = 0.5
-    #: This share of the tasks forgotten is a severe case.
-    HIGH_SHARE = 0.2
+    #: This share of the tasks has to be forgotten: one of ten is not the order's doing.
+    LEAST_SHARE = 0.2
 
     def missing(self, run: Reading) -> str:
         if not any(phase in run.evaluations for phase in run.phases):
@@ -219,59 +224,90 @@ class TaskOrder(Rule):
 
     def _phase(self, run: Reading, phase: str) -> Finding | None:
         steps, now = run.steps[phase], run.evaluations[phase].special
-        if not steps:
-            return None
-        late = steps[-1]["step"] - self.UNSEEN * len(steps)
-        gaps: dict[str, float] = {}
-        left: dict[str, tuple[int, float]] = {}
-        for task, result in now.items():
-            seen = [entry for entry in steps if f"loss/{task}" in entry]
-            if seen:
-                loss = statistics.fmean(one[f"loss/{task}"] for one in seen[-self.LAST :])
-                left[task] = seen[-1]["step"], loss
-                gaps[task] = result.loss - loss
-        recent = [gaps[task] for task in gaps if left[task][0] > late]
-        usual = statistics.median(recent) if recent else 0.0
-        forgotten = {
-            task: gap
-            for task, gap in gaps.items()
-            if left[task][0] <= late and gap > max(0.0, usual) + self.LEAST_NATS
+        seen = {
+            task: [(i, one[f"loss/{task}"]) for i, one in enumerate(steps) if f"loss/{task}" in one]
+            for task in now
         }
-        if not forgotten:
+        seen = {task: some for task, some in seen.items() if some}
+        left = {task: _mean_of_last(some, self.STRETCH) for task, some in seen.items()}
+        gaps = {task: now[task].loss - left[task] for task in seen}
+        late = (1 - self.UNSEEN) * len(steps)
+        recent = [gaps[task] for task, some in seen.items() if some[-1][0] >= late]
+        usual = max(0.0, statistics.median(recent)) if recent else 0.0
+        back: dict[str, float] = {}
+        gone: dict[str, float] = {}
+        for task, some in seen.items():
+            stretches = _stretches(some, self.HOP)
+            returns = self._returns(stretches)
+            if returns is not None and returns.low > self.LEAST_NATS:
+                back[task] = returns.value
+            elif (
+                len(stretches[-1]) >= self.STRETCH
+                and some[-1][0] < late
+                and gaps[task] > usual + self.LEAST_NATS
+            ):
+                gone[task] = gaps[task]
+        forgotten = back | gone
+        share = len(forgotten) / max(1, len(seen))
+        if share < self.LEAST_SHARE:
             return None
-        worst = sorted(forgotten, key=lambda task: -forgotten[task])
-        parts = [
-            f"{task} left at {left[task][1]:.2f} in step {left[task][0]}, now {now[task].loss:.2f}"
-            for task in worst
-        ]
-        evidence = [
-            f"{len(forgotten)} of {len(gaps)} tasks had their last row before the last fifth of phase "
-            f"'{phase}', and lost what they had learned ({named(parts)} nats).",
-            f"Its order is {run.phases[phase]['order']}; tasks trained to the end differ by "
-            f"{usual:+.2f} nats.",
-        ]
+        evidence = []
+        if back:
+            parts = [f"{task} {nats:+.2f}" for task, nats in _worst_first(back).items()]
+            evidence.append(
+                f"{len(back)} of {len(seen)} tasks come back worse than they were left in phase "
+                f"'{phase}' ({named(parts)} nats, training loss, mean of their returns)."
+            )
+        if gone:
+            parts = [
+                f"{task} left at {left[task]:.2f} in step {steps[seen[task][-1][0]]['step']}, now "
+                f"{now[task].loss:.2f}"
+                for task in _worst_first(gone)
+            ]
+            evidence.append(
+                f"{len(gone)} of {len(seen)} tasks had their last row before the last fifth of phase "
+                f"'{phase}', and lost what they had learned ({named(parts)} nats)."
+            )
+        evidence.append(f"Its order is {run.phases[phase]['order']}.")
         lost = self._points(run, phase, list(forgotten))
         if lost:
             evidence.append(
                 f"Their mean score is {100 * lost[1]:.1f} %, that of the others {100 * lost[0]:.1f} %."
             )
-        share = len(forgotten) / len(gaps)
         points = max(0.0, lost[0] - lost[1]) if lost else 0.0
         return Finding(
             self.name,
             f"phase '{phase}' trains task after task and forgets the earlier ones",
-            Severity.high if share >= self.HIGH_SHARE else Severity.medium,
+            Severity.high,
             evidence,
             [f"{key(phase)}.order=mixed"],
-            worst,
+            list(_worst_first(forgotten)),
             share * points,
             explains=(
-                *("forgetting", "imbalance", "crowding_out", "overfitting", "crosstalk"),
-                *("tags_needed", "over_listing", "asking_back", "refusing", "over_explaining"),
-                *("truncation", "format_drift", "routing_or_skill", "wasted_capacity"),
+                *("forgetting", "general_forgetting", "imbalance", "crowding_out", "overfitting"),
+                *("crosstalk", "tags_needed", "over_listing", "asking_back", "refusing"),
+                *("over_explaining", "truncation", "format_drift", "routing_or_skill"),
+                *("wasted_capacity", "rate_at_switch", "divergence"),
             ),
-            everywhere=share >= self.HIGH_SHARE,
+            everywhere=True,
         )
+
+    def _returns(self, stretches: list[list[tuple[int, float]]]) -> Figure | None:
+        """How much higher a task's loss is in the first step back than in the last ones before.
+
+        The interval is that of steps which follow each other inside the stretches. None without returns.
+        """
+        back = [
+            new[0][1] - _mean_of_last(old, 3)
+            for old, new in pairwise(stretches)
+            if len(old) >= self.STRETCH and new[0][0] - old[-1][0] > max(self.STRETCH, len(old))
+        ]
+        inside = [b[1] - a[1] for one in stretches for a, b in pairwise(one)]
+        if not back or not inside:
+            return None
+        value = statistics.fmean(back)
+        half = 1.959964 * statistics.pstdev(inside) / math.sqrt(len(back))
+        return Figure(value, value - half, value + half, len(back))
 
     def _points(self, run: Reading, phase: str, tasks: list[str]) -> tuple[float, float] | None:
         """Mean scores of the other tasks and of these; None where either has none."""
@@ -287,6 +323,24 @@ class TaskOrder(Rule):
         if not all(groups):
             return None
         return statistics.fmean(groups[0]), statistics.fmean(groups[1])
+
+
+def _stretches(seen: list[tuple[int, float]], hop: int) -> list[list[tuple[int, float]]]:
+    """Place and loss of the steps with a task, cut where the next lies more than ``hop`` steps on."""
+    found = [[seen[0]]]
+    for one in seen[1:]:
+        if one[0] - found[-1][-1][0] > hop:
+            found.append([])
+        found[-1].append(one)
+    return found
+
+
+def _mean_of_last(seen: list[tuple[int, float]], count: int) -> float:
+    return statistics.fmean(loss for _, loss in seen[-count:])
+
+
+def _worst_first(nats: dict[str, float]) -> dict[str, float]:
+    return dict(sorted(nats.items(), key=lambda one: -one[1]))
 
 
 def _own(run: Reading, phase: str) -> set[str]:

@@ -12,7 +12,10 @@ from trainer.diagnosis.remedies import key
 from trainer.diagnosis.rule import Rule
 from trainer.diagnosis.rules.optimisation import SmallPhase
 
-_CONSEQUENCES = ("routing_or_skill", "wasted_capacity", "format_drift", "gradient_conflict")
+_CONSEQUENCES = (
+    *("routing_or_skill", "wasted_capacity", "format_drift", "gradient_conflict", "crosstalk"),
+    "small_phase",
+)
 
 
 def _unscored(run: Reading) -> str:
@@ -93,7 +96,7 @@ class CrowdingOut(Rule):
                 overrides,
                 [crowd, *behind],
                 score,
-                explains=(*_CONSEQUENCES, *(["crosstalk"] if leaks else [])),
+                explains=_CONSEQUENCES,
             )
         ]
 

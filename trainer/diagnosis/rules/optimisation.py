@@ -209,7 +209,7 @@ class SmallPhase(Rule):
         for phase, reasons in small.items():
             if not reasons:
                 continue
-            steps, memory = run.steps_planned[phase], self._memory(run)
+            steps, memory, few = run.steps_planned[phase], self._memory(run), self._few(run, phase)
             hopeless = steps < self.HOPELESS * memory or steps <= _warmup(run, phase)
             long = max(math.ceil(2 * memory), 2 * steps)
             share = steps / sum(run.steps_planned.values())
@@ -220,7 +220,7 @@ class SmallPhase(Rule):
                     Severity.high if hopeless else Severity.medium,
                     [*reasons, f"It is {share:.1%} of the run's steps."],
                     remedies.length(run, phase, long),
-                    list(self._main(run, phase)),
+                    list(few if few and len(reasons) == 1 else self._main(run, phase)),
                     0.0,
                     explains=AFTERMATH if everywhere else _UNFINISHED if hopeless else (),
                     everywhere=everywhere,
@@ -241,17 +241,17 @@ class SmallPhase(Rule):
                 f"It has {steps} steps, but beta2 {beta2:g} averages squared gradients over about "
                 f"{memory:.0f}: their size is the last phase's for most of it."
             )
-        few = {
-            task: use["rows"]
-            for task, use in self._main(run, phase).items()
-            if use["rows"] < self.FEW_ROWS
-        }
+        few = self._few(run, phase)
         if few:
             found.append(
                 f"It draws fewer than {self.FEW_ROWS} rows of {len(few)} of its tasks "
                 f"({named(f'{task} {rows}' for task, rows in few.items())})."
             )
         return found
+
+    def _few(self, run: Reading, phase: str) -> dict[str, int]:
+        rows = {task: use["rows"] for task, use in self._main(run, phase).items()}
+        return {task: count for task, count in rows.items() if count < self.FEW_ROWS}
 
     def _memory(self, run: Reading) -> float:
         return 1 / (1 - float(run.config["optimizer"]["beta2"]))

@@ -21,6 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+_LAUNCHERS = {
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_SIZE"),
+    *("MASTER_ADDR", "MASTER_PORT"),
+}
 VERSIONS = ("v0_1", "v0_2", "v0_3", "v1_0", "v1_0_control", "v1_1")
 
 
@@ -83,6 +87,11 @@ def arguments(given: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_args([one for one in given if one not in overrides]), overrides
 
 
+def own_environment() -> dict[str, str]:
+    """Ours without a launcher's variables: every run is one process with a port of its own."""
+    return {name: value for name, value in os.environ.items() if name not in _LAUNCHERS}
+
+
 def run(one: VersionRun, overrides: list[str]) -> int:
     """Train and evaluate one version; what it prints goes to a file beside its directory."""
     one.begin()
@@ -90,7 +99,9 @@ def run(one: VersionRun, overrides: list[str]) -> int:
     command = [sys.executable, script, *one.command(overrides)]
     start = time.perf_counter()
     with one.folder.with_suffix(".log").open("w", encoding="utf-8") as log:
-        code = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
+        code = subprocess.run(
+            command, stdout=log, stderr=log, env=own_environment(), check=False
+        ).returncode
     words = "done" if code == 0 else f"FAILED with exit code {code}, see {log.name}"
     print(f"{one.folder.name}: {words}, {time.perf_counter() - start:.0f} s", flush=True)
     return code

@@ -15,9 +15,8 @@ SHIPPED = REPOSITORY / "assets/bench_base"
 def general_accuracy(run: Path, task: str) -> float:
     """Accuracy on general skills that a run recorded before its first step."""
     evaluation = json.loads((run / "initial/evaluation.json").read_text(encoding="utf-8"))
-    accuracy: float = evaluation["tasks"][task]["sets"]["ordinary"]["processed"]["exact_match"][
-        "value"
-    ]
+    result = evaluation["tasks"][task]
+    accuracy: float = result["sets"]["ordinary"]["processed"][result["metric"]]["value"]
     return accuracy
 
 

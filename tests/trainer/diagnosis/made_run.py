@@ -156,7 +156,21 @@ class MadeRun:
             if self.generates:
                 for task, pairs in self.answers.items():
                     rows = [
-                        {"answer": answer, "gold": gold, "finished": task not in self.cut}
+                        {
+                            "origin": f"eval/{task}.jsonl:1",
+                            "language": "en",
+                            "prompt": "?",
+                            "request": "?",
+                            "answer": answer,
+                            "processed": answer,
+                            "gold": gold,
+                            "finished": task not in self.cut,
+                            "scores": {"exact_match": float(answer == gold)},
+                            "raw_scores": {"exact_match": float(answer == gold)},
+                            "behaviour": task,
+                            "format_violations": [],
+                            "processed_violations": [],
+                        }
                         for answer, gold in pairs
                     ]
                     _write(folder / f"{task}.jsonl", rows)
@@ -194,6 +208,18 @@ class MadeRun:
                 "first_step": last + 1,
                 "last_step": last + self.lengths[phase],
                 "warmup_steps": self.warmup[phase],
+                "lr_peak": 1e-3,
+                "lr_end": 1e-4,
+                "epochs": 1.0,
+                "epoch_rows": float(total),
+                "asked_epoch_rows": float(total),
+                "fingerprint": "0",
+                "wording": {},
+                "rejects": {},
+                "rejects_file": "rejects.jsonl",
+                "sources_without_rows": [],
+                "asked_shares": {task: one[0] / total for task, one in uses.items()},
+                "factors": {},
                 "packing_efficiency": self.efficiency,
                 "tasks": {
                     task: {
@@ -203,12 +229,17 @@ class MadeRun:
                         "answer_tokens": some,
                         "row_share": rows / total,
                         "answer_token_share": some / tokens,
+                        "asked_share": rows / total,
+                        "available": distinct,
+                        "tokens": 3 * some,
+                        "negatives": 0,
+                        "sources": {},
                     }
                     for task, (rows, distinct, some) in uses.items()
                 },
             }
             last += self.lengths[phase]
-        return {"phases": phases}
+        return {"global_batch_size": 32, "dp_world_size": 1, "phases": phases}
 
     def _evaluation(self, column: str) -> Evaluation:
         tasks = {}

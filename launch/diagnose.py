@@ -1,6 +1,6 @@
 """What is wrong with a run, and which overrides to try: ``python launch/diagnose.py outputs/demo``.
 
-Prints the findings, causes first, and writes them to ``findings.json`` and the page of the run directory.
+Prints the findings, causes first, and writes them to ``findings.json`` in the run directory.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from launch.composing import report_faults
 
 def command(root: Path) -> None:
     """Diagnose the run in a directory."""
-    from trainer.closing import diagnose_and_report
     from trainer.console import make_console
+    from trainer.diagnosis import diagnose, print_findings, save, unchecked
     from trainer.run_facts import read_run
 
-    diagnose_and_report(make_console(), read_run(root))
+    facts = read_run(root)
+    findings, open_questions = diagnose(facts), unchecked(facts)
+    print_findings(make_console(), findings, open_questions)
+    save(facts.directory.findings, findings, open_questions)
 
 
 def main() -> None:

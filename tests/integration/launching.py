@@ -42,7 +42,7 @@ def run_under_torchrun(worker: Path, cases: list[Any], ranks: int, scratch: Path
         command,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=900,  # a busy machine is no failure
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
     )

@@ -40,12 +40,19 @@ def test_a_version_is_run_and_set_beside_the_log(tmp_path: Path) -> None:
     done = versions(tmp_path, "--only", "v0_1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "v0_1-seed0: done" in done.stdout
-    line = next(one for one in done.stdout.splitlines() if "1,200 | 1,200" in one)
-    assert "v0_1" in line
-    assert "| 70" in line
-    assert "| 85" in line
-    for title in ("crosstalk ordinary", "crosstalk no_tag", "general after"):
-        assert title in done.stdout
+    lines = [line.strip() for line in done.stdout.split("the five versions, %")[1].splitlines()]
+
+    def below(title: str) -> list[str]:
+        """The last word of the line with that title, and the line below it."""
+        (place,) = (n for n, line in enumerate(lines) if line.startswith(title))
+        return [lines[place].split()[-1], lines[place + 1]]
+
+    ours, logged = below("rows of an epoch")
+    assert (ours, logged.split()) == ("1,200", ["the", "log's", "1,200"])
+    for title, figure in (("crosstalk, ordinary", "10"), ("qa", "85"), ("translation", "38")):
+        assert below(title)[1].split() == ["the", "log's", figure]
+    for title in ("crosstalk, no_tag", "general after", "mean, all prompt sets"):
+        assert below(title)[0].endswith(")"), "an interval"
     assert (tmp_path / "out/comparison.html").is_file()
     failed = versions(tmp_path, "--only", "v0_2", "zero.stage=7")
     assert failed.returncode == 1

@@ -136,7 +136,7 @@ def test_what_mined_json_says(config: Config) -> None:
         "model": "a/model",
         "phase": "mix",
         "seed": 0,
-        "prompt_sets": ["conflict", "no_tag"],
+        "prompt_sets": ["conflict"],
         "rows_per_task": 100,
         "tasks": {
             "qa": {

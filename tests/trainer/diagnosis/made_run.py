@@ -157,7 +157,7 @@ class MadeRun:
                 for task, pairs in self.answers.items():
                     rows = [
                         {
-                            "origin": f"eval/{task}.jsonl:1",
+                            "origin": f"eval/{task}.jsonl:{number + 1}",
                             "language": "en",
                             "prompt": "?",
                             "request": "?",
@@ -165,13 +165,13 @@ class MadeRun:
                             "processed": answer,
                             "gold": gold,
                             "finished": task not in self.cut,
-                            "scores": {"exact_match": float(answer == gold)},
-                            "raw_scores": {"exact_match": float(answer == gold)},
+                            "scores": {},
+                            "raw_scores": {},
                             "behaviour": task,
                             "format_violations": [],
                             "processed_violations": [],
                         }
-                        for answer, gold in pairs
+                        for number, (answer, gold) in enumerate(pairs)
                     ]
                     _write(folder / f"{task}.jsonl", rows)
             rows = [
@@ -208,18 +208,6 @@ class MadeRun:
                 "first_step": last + 1,
                 "last_step": last + self.lengths[phase],
                 "warmup_steps": self.warmup[phase],
-                "lr_peak": 1e-3,
-                "lr_end": 1e-4,
-                "epochs": 1.0,
-                "epoch_rows": float(total),
-                "asked_epoch_rows": float(total),
-                "fingerprint": "0",
-                "wording": {},
-                "rejects": {},
-                "rejects_file": "rejects.jsonl",
-                "sources_without_rows": [],
-                "asked_shares": {task: one[0] / total for task, one in uses.items()},
-                "factors": {},
                 "packing_efficiency": self.efficiency,
                 "tasks": {
                     task: {
@@ -239,7 +227,7 @@ class MadeRun:
                 },
             }
             last += self.lengths[phase]
-        return {"global_batch_size": 32, "dp_world_size": 1, "phases": phases}
+        return {"phases": phases}
 
     def _evaluation(self, column: str) -> Evaluation:
         tasks = {}

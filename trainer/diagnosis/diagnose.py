@@ -11,7 +11,6 @@ from trainer.diagnosis.rule import Rule
 from trainer.diagnosis.rules.answers import (
     AskingBack,
     FormatDrift,
-    OverExplaining,
     OverListing,
     Refusing,
     Truncation,
@@ -22,6 +21,7 @@ from trainer.diagnosis.rules.gradients import GradientConflict
 from trainer.diagnosis.rules.leaks import CrosstalkPairs, RoutingOrSkill, TagsNeeded
 from trainer.diagnosis.rules.mixture import CrowdingOut, Imbalance, Overfitting, WastedCapacity
 from trainer.diagnosis.rules.optimisation import Divergence, RateAtSwitch, SmallPhase
+from trainer.diagnosis.rules.talk import OverExplaining
 from trainer.run_facts import RunFacts
 
 RULES: tuple[Rule, ...] = (

@@ -11,12 +11,12 @@ from trainer.diagnosis import Severity
 from trainer.diagnosis.rules.answers import (
     AskingBack,
     FormatDrift,
-    OverExplaining,
     OverListing,
     Refusing,
     Truncation,
     UnwantedBehaviour,
 )
+from trainer.diagnosis.rules.talk import OverExplaining
 
 LIST = "1. one\n2. two\n3. three"
 EVERY_RULE = (
@@ -149,6 +149,7 @@ def test_no_talk(tmp_path: Path) -> None:
     answered(run, "code", "sure ! LOAD a RET", 0.06, "LOAD a RET")  # within chance
     answered(run, "qa", "ans 7 .", 0.9, "7")  # too short to be held by anything
     run.processed["style"] = 0.88  # within chance
+    answered(run, "translation", "Y Q I U U", 0.5, "Y Q I U")  # in format: wrong, and no talk
     found = found_by(OverExplaining(), run, tmp_path)
     assert [one.tasks for one in found] == [["qa"]]  # but seven times as long
     run.answers["qa"] = [("no 7 .", "yes !")] * ROWS

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_modules.collate import Batch
 from data_modules.evaluation_rows import EvalRow
 from trainer.evaluation.soft_crosstalk import rate, soft_crosstalk
 
@@ -21,12 +22,12 @@ TOKENIZER = SimpleNamespace(pad_token_id=0, eos_token_id=1)
 class KnownModel:
     """Gives every prompt the probabilities that its last token has in ``table``."""
 
-    world_size, gathers_weights = 1, False
+    world_size, tasks, gathers_weights = 1, 2, False
     device = torch.device("cpu")
 
     def __init__(self, table: dict[int, dict[int, float]]) -> None:
         self.table = table
-        self.generation_config = None
+        self.generation_config = SimpleNamespace()
         self.config = SimpleNamespace(_attn_implementation="before")
 
     @property
@@ -35,6 +36,11 @@ class KnownModel:
 
     def eval(self) -> None:
         pass
+
+    def nll(self, batch: Batch) -> torch.Tensor:
+        raise NotImplementedError
+
+    row_nll = nll
 
     def set_attn_implementation(self, name: str) -> None:
         self.config._attn_implementation = name

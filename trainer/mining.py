@@ -21,7 +21,7 @@ from trainer import distributed
 from trainer.config.schema import Config
 from trainer.config.validate import validate
 from trainer.console import LOGGER, make_console, quieten_libraries, start_logging
-from trainer.evaluation.behaviour import BehaviourJudge, training_examples
+from trainer.evaluation.behaviour import EXAMPLES_PER_TASK, BehaviourJudge, training_examples
 from trainer.evaluation.generate import Answer, generate
 from trainer.evaluation.model import LoadedModel
 from trainer.evaluation.results import MIXED, NONE
@@ -29,8 +29,6 @@ from trainer.model import load_model
 from trainer.run_directory import write_json, write_text
 from trainer.train import make_data
 
-# Right answers of each task that the judge of behaviours learns from.
-_EXAMPLES_PER_TASK = 400
 _PLAIN = re.compile(r"[\w./@-]+")  # needs no quotes in an override
 
 
@@ -143,7 +141,7 @@ def _phase(config: Config, selected: list[str]) -> str:
 def _judge(data: PhaseDataModule) -> BehaviourJudge:
     tasks = {task: data.data.tasks[task] for task in data.trained_tasks}
     return BehaviourJudge.fit(
-        tasks, training_examples(data, _EXAMPLES_PER_TASK, data.seed), data.seed
+        tasks, training_examples(data, EXAMPLES_PER_TASK, data.seed), data.seed
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import yaml
 from data_modules.faults import DataFault, Fault
 from trainer.evaluation import results
 from trainer.evaluation.results import Evaluation
-from trainer.run_directory import INITIAL, RunDirectory, read_json
+from trainer.run_directory import INITIAL, RunDirectory, read_json, read_json_lines
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class RunFacts:
 
     def predictions(self, column: str, prompt_set: str, task: str) -> list[dict[str, Any]]:
         """The answers kept of an evaluation; none where none were written."""
-        return _json_lines(self.directory.predictions(column) / prompt_set / f"{task}.jsonl")
+        return read_json_lines(self.directory.predictions(column) / prompt_set / f"{task}.jsonl")
 
 
 def read_run(root: Path) -> RunFacts:
@@ -71,7 +70,7 @@ def read_run(root: Path) -> RunFacts:
             )
         )
     config = yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))
-    metrics = _json_lines(run.metrics)
+    metrics = read_json_lines(run.metrics)
     plan = read_json(root / "plan.json")
     evaluations = {
         column: results.load(run.evaluation(column))
@@ -86,7 +85,7 @@ def read_run(root: Path) -> RunFacts:
         [entry for entry in metrics if "loss" in entry],
         [entry for entry in metrics if "loss" not in entry],
         evaluations,
-        _json_lines(run.interference),
+        read_json_lines(run.interference),
     )
 
 
@@ -98,9 +97,3 @@ def _phases_so_far(order: list[str], plan: dict[str, Any]) -> list[str]:
     planned = [*plan["phases"], *plan.get("later", {})]
     before = order[: order.index(planned[0])]
     return [*(name for name in before if name not in planned), *planned]
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,13 @@ from data_modules.rejects import count_rejects, reject_words
 from data_modules.samples import Sample, SampleStore
 from trainer.config.schema import EvaluationConfig
 from trainer.console import LOGGER
-from trainer.evaluation.behaviour import BehaviourJudge, crosstalk, leaks, training_examples
+from trainer.evaluation.behaviour import (
+    EXAMPLES_PER_TASK,
+    BehaviourJudge,
+    crosstalk,
+    leaks,
+    training_examples,
+)
 from trainer.evaluation.generate import Answer, generate
 from trainer.evaluation.judge import JudgedSet, judge_set
 from trainer.evaluation.metrics import NO_METRIC
@@ -28,12 +33,10 @@ from trainer.evaluation.model import EvaluatedModel
 from trainer.evaluation.results import Crosstalk, Evaluation, TaskResult
 from trainer.evaluation.soft_crosstalk import soft_crosstalk
 from trainer.evaluation.train_losses import TrainLosses, train_losses, write_train_losses
-from trainer.run_directory import write_text
+from trainer.run_directory import write_json_lines
 
 RowsOf = dict[str, list[EvalRow]]
 
-# Right answers of each task that the judge of behaviours learns from.
-_EXAMPLES_PER_TASK = 400
 # Examples that are kept of every pair of task asked and behaviour shown.
 _LEAKS_PER_PAIR = 5
 
@@ -236,7 +239,7 @@ class Evaluator:
             return None
         if self._behaviour is None:
             tasks = {task: self.data.data.tasks[task] for task in answers}
-            examples = training_examples(self.data, _EXAMPLES_PER_TASK, self.seed)
+            examples = training_examples(self.data, EXAMPLES_PER_TASK, self.seed)
             self._behaviour = BehaviourJudge.fit(tasks, examples, self.seed)
             for task in tasks:
                 if task not in self._behaviour.tasks:
@@ -309,9 +312,3 @@ def eval_losses(
         task: total[data.tasks.index(task)] / float(tokens[data.tasks.index(task)])
         for task in rows_of
     }
-
-
-def write_json_lines(path: Path, values: Sequence[Mapping[str, Any]]) -> None:
-    """Write one JSON object a line, in one rename."""
-    lines = [json.dumps(value, ensure_ascii=False) + "\n" for value in values]
-    write_text(path, "".join(lines))

@@ -6,7 +6,6 @@ that stay hard are the ones to read, as wrong answers do.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from data_modules.probe_rows import probe_rows
 from data_modules.records import Record
 from data_modules.samples import key_of
 from trainer.evaluation.model import EvaluatedModel
-from trainer.run_directory import write_text
+from trainer.run_directory import write_json_lines
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def write_train_losses(path: Path, found: TrainLosses, data: PhaseDataModule, ph
     """
     records = _records(data, {row.row_key for row in found.rows})
     store = data.plans[phase].store
-    lines = []
+    values: list[dict[str, Any]] = []
     for row in found.rows:
         ids, supervised = store.tokens(row.row)
         record = records[row.row_key]
@@ -137,8 +136,8 @@ def write_train_losses(path: Path, found: TrainLosses, data: PhaseDataModule, ph
             "answer": record.answer,
             "prompt": data.tokenizer.decode(ids[: int(np.argmax(supervised))].tolist()),
         }
-        lines.append(json.dumps(value, ensure_ascii=False) + "\n")
-    write_text(path, "".join(lines))
+        values.append(value)
+    write_json_lines(path, values)
 
 
 def _records(data: PhaseDataModule, keys: Iterable[int]) -> dict[int, Record]:

@@ -10,6 +10,9 @@ from data_modules.phase_data_module import PhaseDataModule
 from data_modules.prepare.clean_rows import clean_rows
 from data_modules.seeding import generator
 
+#: Right answers of each task that a judge of behaviours learns from.
+EXAMPLES_PER_TASK = 400
+
 
 @dataclass(frozen=True, slots=True)
 class Example:

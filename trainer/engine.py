@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -207,12 +206,14 @@ class ZeroEngine:
 
     def reset_optimizer_state(self) -> None:
         """Forget all moments and step counts, as if training began here."""
-        for state in self._base_optimizer().state.values():
+        for state in self.base_optimizer.state.values():
             for value in state.values():
                 if torch.is_tensor(value):
                     value.zero_()
 
-    def _base_optimizer(self) -> torch.optim.Optimizer:
+    @property
+    def base_optimizer(self) -> torch.optim.Optimizer:
+        """The AdamW inside DeepSpeed's optimizer."""
         optimizer = self.optimizer
         while isinstance(getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
             optimizer = optimizer.optimizer
@@ -229,10 +230,6 @@ class ZeroEngine:
 
         with deepspeed.zero.GatheredParameters([parameter]):
             yield
-
-    def save_sharded(self, folder: Path) -> None:
-        """Write weights and optimizer state of every rank; collective."""
-        self.engine.save_checkpoint(str(folder.parent), tag=folder.name, save_latest=False)
 
 
 def _parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:

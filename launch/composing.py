@@ -19,11 +19,11 @@ from data_modules.benchmark import generate
 from data_modules.config import TaskConfig
 from data_modules.faults import ConfigFault, Fault, UserFault
 from data_modules.sources.files import discovered_tasks
+from trainer import exit_codes
 from trainer.config.schema import Config
 from trainer.config.strict_merge import to_config
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-USER_FAULT_EXIT = 2
 CONFIG_NAME = "train"
 # a plain key that is not Hydra's own: a value, or a config group if there is a folder of its name
 _PLAIN_OVERRIDE = re.compile(r"(?!hydra\.)(\w+(?:\.[\w-]+)*)=")
@@ -82,7 +82,7 @@ def clean_arguments() -> None:
                 "Start one run per value, or sweep with plain python in one process.",
                 file=sys.stderr,
             )
-        sys.exit(USER_FAULT_EXIT)
+        sys.exit(exit_codes.USER_FAULT)
 
 
 def checked_config(composed: DictConfig) -> Config:
@@ -154,13 +154,23 @@ def _refuse_select_overrides(overrides: list[str]) -> None:
 
 
 def report_faults(command: Callable[[], object]) -> None:
-    """Run a command; print a user's faults once per host and exit with code 2.
+    """Run a command; print why it ended early once per host, and exit with that code.
 
     Once per host and not once in all: a file that only one host misses is that host's fault alone.
     """
     try:
         command()
     except UserFault as fault:
-        if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(f"polyphase: {fault}", file=sys.stderr, flush=True)
-        sys.exit(USER_FAULT_EXIT)
+        _exit(fault, exit_codes.USER_FAULT)
+    except Exception as error:
+        # Stopped and TrainingFault: imported where they are raised, with what takes seconds to load.
+        code = getattr(error, "exit_code", None)
+        if not isinstance(code, int):
+            raise
+        _exit(error, code)
+
+
+def _exit(why: Exception, code: int) -> None:
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"polyphase: {why}", file=sys.stderr, flush=True)
+    sys.exit(code)

@@ -19,9 +19,10 @@ from omegaconf import open_dict
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from launch.composing import USER_FAULT_EXIT, addable, checked_config
+from launch.composing import addable, checked_config
 from launch.composing import report_faults as report
 from tests.shared_data import REPOSITORY
+from trainer import exit_codes
 from trainer.config.schema import Config
 from trainer.planning import show_plan
 
@@ -115,7 +116,7 @@ def refused(
 ) -> list[str]:
     """The fault lines of a plan that must be refused."""
     code, out, error = plan(folder, capsys, command)
-    assert code == USER_FAULT_EXIT
+    assert code == exit_codes.USER_FAULT
     assert "Traceback" not in out + error
     head, *lines = error.strip().splitlines()
     assert re.fullmatch(r"polyphase: (1 fault|\d+ faults):", head), error

@@ -9,7 +9,7 @@ from rich.console import Console
 from trainer.charts import draw_run
 from trainer.diagnosis import diagnose, print_findings, save, unchecked
 from trainer.evaluation.results import Evaluation
-from trainer.report import report_page, write_report
+from trainer.report import write_report
 from trainer.run_directory import RunDirectory
 from trainer.run_facts import RunFacts, read_run
 from trainer.summary import print_summary
@@ -20,7 +20,7 @@ def close_run(console: Console, run: RunDirectory, evaluations: Mapping[str, Eva
     print_summary(console, evaluations)
     draw_run(evaluations, run.metrics, run.picture)
     diagnose_and_report(console, read_run(run.root))
-    made = [("report", report_page(run)), ("metrics", run.metrics), ("picture", run.picture)]
+    made = [("report", run.report), ("metrics", run.metrics), ("picture", run.picture)]
     made += [
         (f"model {column}", run.export(column))
         for column in evaluations

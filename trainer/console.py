@@ -56,8 +56,10 @@ def quieten_libraries() -> None:
 class PhaseProgress:
     """One progress bar per phase on a terminal, plain lines every few seconds elsewhere."""
 
-    def __init__(self, phase: str, steps: int, every_seconds: float, is_main: bool) -> None:
-        self._phase, self._steps, self._every = phase, steps, every_seconds
+    def __init__(
+        self, phase: str, steps: int, every_seconds: float, is_main: bool, done: int = 0
+    ) -> None:
+        self._phase, self._steps, self._every, self._done = phase, steps, every_seconds, done
         self._last = time.monotonic()
         self._start = self._last
         self._bar: Progress | None = None
@@ -72,7 +74,7 @@ class PhaseProgress:
                 console=console,
             )
             self._bar.start()
-            self._task = self._bar.add_task(phase, total=steps, figures="")
+            self._task = self._bar.add_task(phase, total=steps, completed=done, figures="")
 
     def update(self, step: int, loss: float, tokens_per_second: float, lr: float) -> None:
         """Show the figures of the phase's step ``step`` (1-based)."""
@@ -82,7 +84,7 @@ class PhaseProgress:
         elif self._shown:
             now = time.monotonic()
             if step == self._steps or now - self._last >= self._every:
-                left = (now - self._start) / step * (self._steps - step)
+                left = (now - self._start) / (step - self._done) * (self._steps - step)
                 LOGGER.info(
                     "%s %d/%d  %s  %s left", self._phase, step, self._steps, figures, _clock(left)
                 )

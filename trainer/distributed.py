@@ -13,9 +13,13 @@ import torch
 import torch.distributed as dist
 
 from data_modules.faults import UserFault
+from data_modules.seeding import seed_of
 from trainer.config.schema import ClusterConfig
 
 Made = TypeVar("Made")
+
+_control: dist.ProcessGroup | None = None
+_timeout: datetime.timedelta | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,14 @@ def set_threads(config: ClusterConfig, ranks: Ranks) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
+def seed_generators(seed: int, global_step: int, rank: int) -> None:
+    """Seed this rank's generators for one step: dropout is a function of the step, whatever came before.
+
+    So nothing of them has to be kept to go on from a step, and ranks drop different units.
+    """
+    torch.manual_seed(seed_of(seed, "step", global_step, rank) % 2**63)
+
+
 def init(config: ClusterConfig, ranks: Ranks) -> torch.device:
     """Start the process group through DeepSpeed, unless it runs, and return this rank's device."""
     os.environ.setdefault("RANK", str(ranks.rank))
@@ -72,10 +84,12 @@ def init(config: ClusterConfig, ranks: Ranks) -> torch.device:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     else:
         torch.cuda.set_device(ranks.local_rank)
+    global _timeout
+    _timeout = datetime.timedelta(seconds=config.process_group_timeout_s)
     # DeepSpeed keeps groups made of the first process group: it must outlive a single run.
     deepspeed.init_distributed(
         dist_backend="nccl" if torch.cuda.is_available() else "gloo",
-        timeout=datetime.timedelta(seconds=config.process_group_timeout_s),
+        timeout=_timeout,
         verbose=False,
     )
     return (
@@ -127,6 +141,29 @@ def from_main(ranks: Ranks, make: Callable[[], Made]) -> Made:
     return result
 
 
+def gather(ranks: Ranks, value: Any) -> list[tuple[str, Any]]:
+    """Every rank's host and ``value``, by rank; collective, on the hosts' own group."""
+    group = control_group(ranks)
+    pairs: list[Any] = [(socket.gethostname(), value)]
+    if group is not None:
+        pairs = [None] * ranks.world_size
+        dist.all_gather_object(pairs, (socket.gethostname(), value), group=group)
+    return pairs
+
+
+def control_group(ranks: Ranks) -> dist.ProcessGroup | None:
+    """A group of all ranks for notes in host memory, beside whatever the devices do; None for one rank.
+
+    Made once: it lives as long as the process group.
+    """
+    global _control
+    if ranks.world_size == 1:
+        return None
+    if _control is None:
+        _control = dist.new_group(backend="gloo", timeout=_timeout)
+    return _control
+
+
 def check_equal(name: str, value: str, ranks: Ranks) -> None:
     """Raise on every rank if ``value`` is not the same on all of them."""
     values: list[Any] = [None] * ranks.world_size
@@ -141,5 +178,7 @@ def check_equal(name: str, value: str, ranks: Ranks) -> None:
 
 def shutdown() -> None:
     """Leave the process group, if one was made."""
+    global _control
+    _control = None
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ def export(
 ) -> None:
     """Write weights (safetensors), tokenizer, generation config and model card; collective.
 
-    LoRA adapters are merged into the weights and also written on their own to ``adapter/``.
+    LoRA adapters are merged into the weights and also written on their own to ``adapter/``. The folder
+    gets its name when all of it is written.
 
     Args:
         tokenizer: of the run; it stays as it is, while the exported chat template takes ``task``.
@@ -38,6 +40,8 @@ def export(
     state = _gather(engine, is_main)
     if not is_main:
         return
+    whole, folder = folder, folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(folder, ignore_errors=True)
     causal = engine.module.causal_model
     adapters = {name: tensor for name, tensor in state.items() if ".lora_" in name}
     if adapters:
@@ -54,10 +58,12 @@ def export(
         LOGGER.warning(
             "%s: AutoTokenizer would load another tokenizer for model type '%s'; load this one with "
             "transformers.PreTrainedTokenizerFast.from_pretrained",
-            folder,
+            whole,
             causal.config.model_type,
         )
     write_text(folder / "README.md", card)
+    shutil.rmtree(whole, ignore_errors=True)
+    folder.rename(whole)
 
 
 def _gather(engine: ZeroEngine, is_main: bool) -> dict[str, torch.Tensor]:

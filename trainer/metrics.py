@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from data_modules.faults import ConfigFault, Fault
 from trainer.config.schema import LoggingConfig
+from trainer.run_directory import RunDirectory
 
 
 class Sink(Protocol):
@@ -41,16 +43,22 @@ class JsonlSink:
 
 
 class WandbSink:
-    """Weights & Biases, online or offline."""
+    """Weights & Biases, online or offline; a run that is continued is one run there."""
 
-    def __init__(self, config: LoggingConfig, run_name: str, folder: Path, settings: Any) -> None:
+    def __init__(
+        self, config: LoggingConfig, run_name: str, run: RunDirectory, settings: Any, goes_on: bool
+    ) -> None:
         import wandb
 
+        if not goes_on or not run.wandb_id.is_file():
+            run.wandb_id.write_text(secrets.token_hex(8), encoding="utf-8")
         try:
             self._run = wandb.init(
                 project=config.wandb_project,
                 name=run_name,
-                dir=str(folder),
+                dir=str(run.root),
+                id=run.wandb_id.read_text(encoding="utf-8"),
+                resume="allow",
                 mode=config.wandb_mode.value,
                 config=settings,
             )
@@ -123,15 +131,24 @@ class Metrics:
 
 
 def open_metrics(
-    config: LoggingConfig, run_name: str, metrics_file: Path, settings: Any, is_main: bool
+    config: LoggingConfig,
+    run_name: str,
+    run: RunDirectory,
+    settings: Any,
+    goes_on: bool,
+    is_main: bool,
 ) -> Metrics:
-    """The sinks that the configuration asks for; none on other ranks."""
+    """The sinks that the configuration asks for; none on other ranks.
+
+    Args:
+        settings: the configuration as plain values.
+        goes_on: the run has steps behind it, which the sinks keep.
+    """
     if not is_main:
         return Metrics([])
-    folder = metrics_file.parent
-    sinks: list[Sink] = [JsonlSink(metrics_file)]
+    sinks: list[Sink] = [JsonlSink(run.metrics)]
     if config.wandb:
-        sinks.append(WandbSink(config, run_name, folder, settings))
+        sinks.append(WandbSink(config, run_name, run, settings, goes_on))
     if config.tensorboard:
-        sinks.append(TensorBoardSink(folder / "tensorboard"))
+        sinks.append(TensorBoardSink(run.root / "tensorboard"))
     return Metrics(sinks)

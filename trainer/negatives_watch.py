@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 SMOOTHING = 0.95  # share of the average that a step keeps: about the last twenty count
 FIRST_STEPS = 20  # since the first negative, in which nothing is said yet
@@ -22,6 +23,21 @@ class NegativesWatch:
         self._before: dict[str, float] = {}
         self._steps = 0  # since the first negative
         self._warned = False
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers, as JSON has it."""
+        return {
+            "sums": {task: list(sums) for task, sums in self._sums.items()},
+            "before": self._before,
+            "steps": self._steps,
+            "warned": self._warned,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a :meth:`state`."""
+        self._sums = {task: (sums[0], sums[1]) for task, sums in state["sums"].items()}
+        self._before = dict(state["before"])
+        self._steps, self._warned = state["steps"], state["warned"]
 
     def warning(self, losses: Mapping[str, float], has_negatives: bool) -> str | None:
         """Take in one step's mean positive loss per task; the warning, at most once."""

@@ -50,6 +50,11 @@ class RunDirectory:
         """One line for every measurement of gradient conflict."""
         return self.root / "interference.jsonl"
 
+    @property
+    def wandb_id(self) -> Path:
+        """What Weights & Biases knows the run by."""
+        return self.root / "wandb.id"
+
     def log(self, rank: int) -> Path:
         return self.root / "log" / f"rank_{rank}.log"
 
@@ -72,39 +77,93 @@ class RunDirectory:
         """Folder of the answers behind an evaluation: ``<prompt set>/<task>.jsonl``."""
         return self.evaluation(column).parent / "predictions"
 
-    def checkpoint(self, global_step: int) -> Path:
-        return self.root / "checkpoints" / f"step_{global_step:06d}"
+    @property
+    def checkpoints(self) -> Path:
+        """See ``trainer.checkpoint.folder``."""
+        return self.root / "checkpoints"
+
+    @property
+    def stop_file(self) -> Path:
+        """Whoever makes it stops the run at its next step; see ``trainer.stopping``."""
+        return self.root / "STOP"
+
+    @property
+    def stopped(self) -> Path:
+        """Why the run stopped before its end; removed when it goes on."""
+        return self.root / "stopped.json"
+
+    @property
+    def report(self) -> Path:
+        """The page; the last thing that a run writes."""
+        return self.root / "report.html"
 
     def finished(self, phase: str) -> dict[str, Any] | None:
         """What a finished phase recorded (``last_step`` among others), or None."""
         path = self.phase(phase) / "phase.json"
         return read_json(path) if path.is_file() else None
 
-    def begin(self, phases: list[str], continuing: bool) -> None:
+    def begin(self, phases: Iterable[str], continuing: bool) -> None:
         """Clear what this run will make again.
 
-        A fresh run clears earlier results of the same run directory; a run that continues behind
-        an earlier phase keeps that phase's results and metrics.
+        A fresh run clears earlier results of the same run directory; a run that continues keeps them.
+
+        Args:
+            phases: those that it will finish.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         for phase in phases:
             shutil.rmtree(self.phase(phase), ignore_errors=True)
+        for path in (self.stopped, self.report):
+            path.unlink(missing_ok=True)
         if not continuing:
             for name in ("phases", "checkpoints", _EVALUATIONS, INITIAL):
                 shutil.rmtree(self.root / name, ignore_errors=True)
-            self.metrics.unlink(missing_ok=True)
-            self.interference.unlink(missing_ok=True)
+            for path in self.logs_of_steps:
+                path.unlink(missing_ok=True)
 
-    def drop_metrics_after(self, step: int) -> None:
-        """Keep what was measured up to ``step``: the phases behind it are trained again."""
-        for path in (self.metrics, self.interference):
+    @property
+    def logs_of_steps(self) -> list[Path]:
+        """Files of JSON lines that grow while the run trains."""
+        return [self.metrics, self.interference]
+
+    def cursors(self) -> dict[str, int]:
+        """How long every file of :attr:`logs_of_steps` is now, in bytes."""
+        return {path.name: path.stat().st_size for path in self.logs_of_steps if path.is_file()}
+
+    def cut(self, cursors: Mapping[str, int], global_step: int) -> None:
+        """Take back what was written after the cursors were: those steps are trained again."""
+        for path in self.logs_of_steps:
+            length = cursors.get(path.name, 0)
+            if path.is_file() and path.stat().st_size > length:
+                os.truncate(path, length)
+        for folder in (self.root / _EVALUATIONS).glob("step_*"):
+            if int(folder.name.removeprefix("step_")) >= global_step:
+                shutil.rmtree(folder)
+
+    def cut_after(self, step: int) -> None:
+        """The same for a run that continues from weights alone: keep what is of steps up to ``step``."""
+        for path in self.logs_of_steps:
             if path.is_file():
-                lines = path.read_text(encoding="utf-8").splitlines()
-                kept = [line for line in lines if json.loads(line)["step"] <= step]
-                write_text(path, "".join(line + "\n" for line in kept))
+                kept = [one for one in read_json_lines(path) if one["step"] <= step]
+                write_json_lines(path, kept)
         for folder in (self.root / _EVALUATIONS).glob("step_*"):
             if int(folder.name.removeprefix("step_")) > step:
                 shutil.rmtree(folder)
+
+    def inherit(self, other: RunDirectory, phases: Iterable[str]) -> None:
+        """Take over what another run measured up to the checkpoint that this one continues from."""
+        for path in other.logs_of_steps:
+            if path.is_file():
+                shutil.copyfile(path, self.root / path.name)
+        names = [INITIAL, _EVALUATIONS, *(f"phases/{phase}" for phase in phases)]
+        for name in names:
+            if (other.root / name).is_dir():
+                shutil.copytree(
+                    other.root / name,
+                    self.root / name,
+                    ignore=shutil.ignore_patterns("hf"),
+                    dirs_exist_ok=True,
+                )
 
 
 def step_column(global_step: int) -> str:

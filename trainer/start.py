@@ -1,4 +1,4 @@
-"""Which weights a run starts from."""
+"""What a run starts from: a checkpoint, an earlier phase's weights, or a model."""
 
 from __future__ import annotations
 
@@ -6,28 +6,53 @@ from dataclasses import dataclass
 
 from trainer.config.schema import Config, Init
 from trainer.curriculum import selected
+from trainer.resume import Check, Resumed, find_resumed
 from trainer.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)
 class Start:
-    """The weights a run starts from.
+    """What a run starts from.
 
     Attributes:
         init_from: model directory to load instead of ``model``; None takes ``model`` itself.
-        steps_before: optimizer steps already behind those weights in this run directory.
-        earlier_phases: finished phases of this run directory that the run continues behind.
+        steps_before: optimizer steps in this run directory before the first selected phase.
+        earlier_phases: finished phases that the run continues behind.
         words: one sentence for the log and the model card.
+        resumed: the checkpoint that the run continues from; its weights replace the model's.
     """
 
     init_from: str | None
     steps_before: int
     earlier_phases: tuple[str, ...]
     words: str
+    resumed: Resumed | None = None
+
+    @property
+    def steps_done(self) -> int:
+        """Optimizer steps behind the run when it starts."""
+        return self.steps_before if self.resumed is None else self.resumed.global_step
+
+    @property
+    def continues(self) -> bool:
+        """Whether results of this run directory are built upon."""
+        return bool(self.earlier_phases) or self.resumed is not None
 
 
-def find_start(config: Config, run: RunDirectory) -> Start:
-    """Decide: ``init_from``, else the previous phase's result in the run directory, else the model."""
+def find_start(config: Config, run: RunDirectory, check: Check | None = None) -> Start:
+    """Decide: a checkpoint, else ``init_from``, else the previous phase's weights, else the model.
+
+    Args:
+        check: of a checkpoint's content, see ``trainer.resume``.
+
+    Raises:
+        UserFault: as ``resume.find_resumed``.
+    """
+    resumed = find_resumed(config, run, check)
+    if resumed is not None:
+        return Start(
+            config.init_from, resumed.steps_before, resumed.earlier_phases, resumed.words, resumed
+        )
     if config.init_from is not None:
         return Start(config.init_from, 0, (), f"Starts from init_from={config.init_from}.")
     order = list(config.curriculum.phases)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from launch.composing import USER_FAULT_EXIT, clean_arguments
+from launch.composing import clean_arguments
 from tests.shared_data import REPOSITORY
 from tests.shared_folder import GOOD, ROWS, WORDS, Folder, plan, refused, run
+from trainer import exit_codes
 
 
 def test_good_input_is_planned(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +125,7 @@ def test_one_rank_of_a_host_speaks(
     monkeypatch.setenv("WORLD_SIZE", "4")
     folder.overrides = ["data.root=/no/data"]
     code, _, error = plan(folder, capsys)
-    assert code == USER_FAULT_EXIT
+    assert code == exit_codes.USER_FAULT
     assert error.count("data.root: /no/data") == times
 
 
@@ -191,7 +192,7 @@ def test_sweep_under_a_multi_rank_launcher(
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SystemExit) as end:
         clean_arguments()
-    assert end.value.code == USER_FAULT_EXIT
+    assert end.value.code == exit_codes.USER_FAULT
     assert "every rank would sweep on its own" in capsys.readouterr().err
 
 
@@ -206,7 +207,7 @@ def test_launcher_arguments_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None
 def test_command_with_an_unknown_key(folder: Folder) -> None:
     folder.overrides = ["curriculum.phases.mix.learning_rate=1", "seeed=2"]
     code, output = run([sys.executable, str(REPOSITORY / "launch/plan.py")], folder)
-    assert code == USER_FAULT_EXIT, output
+    assert code == exit_codes.USER_FAULT, output
     assert output.startswith("polyphase: 2 faults:\n")
     assert "Did you mean curriculum.phases.mix.lr?" in output
     assert "Did you mean seed?" in output
@@ -216,7 +217,7 @@ def test_command_with_an_unknown_key(folder: Folder) -> None:
 def test_model_smaller_than_its_tokenizer_is_not_trained(folder: Folder) -> None:
     folder.overrides = ["model.architecture.vocab_size=16", "precision=fp32"]
     code, output = run([sys.executable, str(REPOSITORY / "launch/train.py")], folder)
-    assert code == USER_FAULT_EXIT, output
+    assert code == exit_codes.USER_FAULT, output
     tokens = len(WORDS) + 3
     assert (
         f"model.tokenizer: the tokenizer has {tokens} tokens, the model 16 embeddings; "

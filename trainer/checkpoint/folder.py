@@ -1,12 +1,12 @@
 """A checkpoint on disk: its files, the marker that makes it complete, and whether it still is.
 
-    checkpoints/
-      latest                              name of the newest complete one
-      step_000120/
-        complete.json                     size and sha256 of every other file; written last
-        trainer_state.json                see trainer.checkpoint.trainer_state
-        shard_00000_of_00002.safetensors  one a rank
-      step_000140.tmp-1f3a9c/             being written; never read
+checkpoints/
+  latest                              name of the newest complete one
+  step_000120/
+    complete.json                     size and sha256 of every other file; written last
+    trainer_state.json                see trainer.checkpoint.trainer_state
+    shard_00000_of_00002.safetensors  one a rank
+  step_000140.tmp-1f3a9c/             being written; never read
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ def read_marker(folder: Path) -> Marker:
     try:
         step, phase_end, files = found["global_step"], found["phase_end"], found["files"]
         written = {
-            name: Written(_number(one["bytes"]), _text(one["sha256"])) for name, one in files.items()
+            name: Written(_number(one["bytes"]), _text(one["sha256"]))
+            for name, one in files.items()
         }
         marker = Marker(_number(step), bool(phase_end), written)
     except (KeyError, TypeError, AttributeError, ValueError) as error:

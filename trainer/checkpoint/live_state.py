@@ -161,7 +161,8 @@ def frozen_checksum(engine: ZeroEngine) -> int:
     """
     total = torch.zeros((), dtype=torch.int64, device=engine.device)
     rank, world_size = dist.get_rank(), dist.get_world_size()
-    for number, parameter in enumerate(engine.module.parameters()):
+    weights: list[Any] = list(engine.module.parameters())
+    for number, parameter in enumerate(weights):
         if parameter.requires_grad:
             continue
         if engine.stage == 3:

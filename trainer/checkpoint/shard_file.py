@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 _CHUNK = 1 << 24
@@ -51,7 +52,7 @@ def write_shard(path: Path, tensors: Mapping[str, torch.Tensor]) -> Written:
             digest.update(raw)
             total += len(raw)
         for tensor in tensors.values():
-            data = memoryview(tensor.numpy()).cast("B")
+            data = tensor.numpy().view(np.uint8).data
             for at in range(0, len(data), _CHUNK):
                 part = data[at : at + _CHUNK]
                 file.write(part)

@@ -51,8 +51,6 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
         self._buffers: dict[str, torch.Tensor] = {}
-        self.newest: int | None = None
-        """Step of the checkpoint begun last."""
 
     def save(self, fragments: Iterable[Fragment], state: TrainerState) -> float:
         """Copy the state and write it in the background.
@@ -66,7 +64,6 @@ class Writer:
         began = time.perf_counter()
         self.wait()
         tensors = self._copied(fragments)
-        self.newest = state.global_step
         self._thread = threading.Thread(
             target=self._run, args=(tensors, state), name="checkpoint writer", daemon=True
         )
@@ -121,9 +118,7 @@ class Writer:
             if self._rank == 0:
                 files = self._all_shards(scratch)
                 files[folders.STATE] = folders.write_synced(scratch / folders.STATE, state.text())
-                folders.complete(
-                    scratch, folder, Marker(state.global_step, state.phase_end, files)
-                )
+                folders.complete(scratch, folder, Marker(state.global_step, state.phase_end, files))
                 folders.prune(self._root, self._keep_last)
         except Exception as error:  # it is raised in the training thread, at the next step boundary
             self._error = error

@@ -254,10 +254,22 @@ class LoggingConfig:
 
 @dataclass
 class CheckpointConfig:
-    """What is written at a phase end, beside metrics."""
+    """What is written beside metrics.
 
-    sharded: bool = True  # DeepSpeed state: weights, moments
-    export: bool = True  # Hugging Face model directory
+    Attributes:
+        sharded: keep the whole training state, so that the run can be continued: at phase ends, on
+            being stopped, and in between as the next two say.
+        every_steps: also after every so many optimizer steps; None does not.
+        every_minutes: also when so long has passed since the last; None does not.
+        keep_last: of these, the newest so many are kept; those of phase ends all are.
+        export: write a Hugging Face model directory at phase ends.
+    """
+
+    sharded: bool = True
+    every_steps: int | None = None
+    every_minutes: float | None = None
+    keep_last: int = 2
+    export: bool = True
 
 
 @dataclass
@@ -274,9 +286,13 @@ class LimitsConfig:
 
     Attributes:
         steps_per_phase: plan at most this many steps of every phase; its draw is scaled down.
+        wall_time: save and leave after so long, counted from the start of the process:
+            ``[days-]hours:minutes:seconds``, as SLURM writes it. It should be a few minutes, or two
+            steps and a checkpoint, below what the machine is lent for.
     """
 
     steps_per_phase: int | None = None
+    wall_time: str | None = None
 
 
 @dataclass
@@ -284,6 +300,9 @@ class Config:
     """The whole configuration of a run.
 
     Attributes:
+        resume: ``auto`` continues from the newest complete checkpoint of the run directory, if there is
+            one; ``never`` starts anew; a path continues from that checkpoint, or from the newest of
+            that run directory.
         init_from: start from this model directory instead of the previous phase or the model.
         global_batch_size: rows per optimizer step, over all ranks.
         micro_batch_size: rows of one forward per rank; with packing, its token budget in units of
@@ -294,6 +313,7 @@ class Config:
     run_name: str = "???"
     output_dir: str = "???"
     seed: int = 0
+    resume: str = "auto"
     init_from: str | None = None
     global_batch_size: int = 64
     micro_batch_size: int = 1

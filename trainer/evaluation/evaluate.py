@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,21 @@ AnswersOf = dict[str, dict[PromptSet, list[Answer]]]
 
 
 class Evaluator:
-    """Evaluates models of one run; reads the rows and fits the judge of behaviours once."""
+    """Evaluates models of one run; reads the rows and fits the judge of behaviours once.
+
+    Args:
+        pause: called on all ranks between tasks: a long evaluation can be left there, by an exception.
+    """
 
     def __init__(
-        self, data: PhaseDataModule, config: EvaluationConfig, seed: int, rank: int
+        self,
+        data: PhaseDataModule,
+        config: EvaluationConfig,
+        seed: int,
+        rank: int,
+        pause: Callable[[], None] = lambda: None,
     ) -> None:
+        self._pause = pause
         self.data, self.config, self.seed, self.rank = data, config, seed, rank
         self._behaviour: BehaviourJudge | None = None
         self._warned: set[str] = set()
@@ -76,6 +86,7 @@ class Evaluator:
                 self.config.batch_size,
                 self.rank,
             )
+        self._pause()
         trained = self._train_losses(model, phase)
 
         def judged() -> Evaluation:
@@ -129,6 +140,7 @@ class Evaluator:
             asked = [one for one, rows_of in sets.items() if task in rows_of]
             if settings.metric == NO_METRIC or not asked:
                 continue
+            self._pause()
             rows = [row for one in asked for row in sets[one][task]]
             answers = iter(
                 generate(

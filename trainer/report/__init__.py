@@ -7,7 +7,7 @@ from trainer.diagnosis import Finding
 from trainer.report.comparison import Comparison, compare
 from trainer.report.comparison_page import write_comparison
 from trainer.report.comparison_table import print_comparison
-from trainer.report.page import render_report, report_page, write_page
+from trainer.report.page import render_report, write_page
 from trainer.report.pictures import chart_files, draw_charts
 from trainer.report.summarise import RunSummary, summarise
 from trainer.run_facts import RunFacts
@@ -37,7 +37,6 @@ __all__ = [
     "draw_charts",
     "print_comparison",
     "render_report",
-    "report_page",
     "summarise",
     "write_comparison",
     "write_page",

@@ -14,7 +14,7 @@ from trainer.diagnosis import Finding
 from trainer.report import leaks, samples, scores, training, transfer
 from trainer.report.cells import LEVELS, NOTHING, between, percent, with_interval
 from trainer.report.headline import Headline, headline
-from trainer.run_directory import INITIAL, RunDirectory, write_text
+from trainer.run_directory import INITIAL, write_text
 from trainer.run_facts import RunFacts
 
 #: id, title, what it is made by. In the order of the page.
@@ -31,16 +31,11 @@ _SECTIONS: tuple[tuple[str, str, Callable[[RunFacts], dict[str, Any]]], ...] = (
 )
 
 
-def report_page(run: RunDirectory) -> Path:
-    """Where a run's report lies."""
-    return run.root / "report.html"
-
-
 def write_page(
     facts: RunFacts, findings: Sequence[Finding] | None, unchecked: Mapping[str, str]
 ) -> Path:
     """Write ``report.html``; arguments as of :func:`render_report`."""
-    path = report_page(facts.directory)
+    path = facts.directory.report
     write_text(path, render_report(facts, findings, unchecked))
     return path
 

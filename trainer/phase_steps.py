@@ -1,0 +1,170 @@
+"""The training loop: a phase's steps, what is recorded of each, and what happens between two."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from data_modules.phase_data_module import PhaseDataModule
+from data_modules.prefetch import prefetched
+from trainer.boundary import Boundary
+from trainer.config.schema import Config
+from trainer.console import LOGGER, PhaseProgress
+from trainer.curriculum import Phase, lr_at
+from trainer.distributed import Ranks, seed_generators
+from trainer.engine import StepSums, ZeroEngine
+from trainer.interference.watch import InterferenceWatch
+from trainer.metrics import Metrics
+from trainer.negatives_watch import NegativesWatch
+from trainer.step_data import StepData, step_data, trained_counts
+
+
+@dataclass
+class _Pending:
+    """A step whose sums are still on their way from the device.
+
+    ``seconds`` is the wall time of the step's turn of the loop.
+    """
+
+    global_step: int
+    lr: float
+    data: StepData
+    sums: StepSums
+    seconds: float
+    waited: float
+
+
+class PhaseSteps:
+    """Trains phases of one run step by step.
+
+    Args:
+        evaluate_between: evaluates behind a step if it is time to.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        ranks: Ranks,
+        data: PhaseDataModule,
+        engine: ZeroEngine,
+        metrics: Metrics,
+        interference: InterferenceWatch,
+        boundary: Boundary,
+        evaluate_between: Callable[[Phase, int], None],
+    ) -> None:
+        self.config, self.ranks, self.data, self.engine = config, ranks, data, engine
+        self.metrics, self.interference, self.boundary = metrics, interference, boundary
+        self._evaluate_between = evaluate_between
+
+    def train(self, phases: list[Phase], phase: Phase, steps_done: int) -> None:
+        """Train what is left of a phase, and leave a checkpoint at its end.
+
+        Args:
+            phases: those that are placed.
+            steps_done: steps that the run has behind it.
+
+        Raises:
+            Stopped: the ranks were asked to leave.
+            TrainingFault: training cannot go on.
+        """
+        first = max(0, steps_done - phase.first_step + 1)
+        passed = self.boundary.passed_steps
+        todo = [
+            index for index in range(first, phase.steps) if phase.first_step + index not in passed
+        ]
+        progress = PhaseProgress(
+            phase.name, phase.steps, self.config.logging.console_seconds, self.ranks.is_main, first
+        )
+        tasks = list(self.data.plans[phase.name].use())
+        watch = NegativesWatch()
+        if first and "negatives" in self.boundary.watches:
+            watch.restore(self.boundary.watches["negatives"])
+        if first:
+            # Whatever came behind the checkpoint in its own step was taken back with the rest.
+            self._evaluate_between(phase, steps_done)
+        pending: _Pending | None = None
+
+        def settle() -> None:
+            """Record the step that is still on its way."""
+            nonlocal pending
+            if pending is not None:
+                self._record(phase, pending, progress, watch)
+                pending = None
+            self.boundary.watches["negatives"] = watch.state()
+
+        clock = time.perf_counter()
+        micro_batch_size = self.config.micro_batch_size
+        steps = prefetched(
+            lambda number: step_data(
+                self.data, phase, tasks, todo[number], self.ranks, micro_batch_size
+            ),
+            len(todo),
+        )
+        for index, (step, waited) in zip(todo, steps, strict=True):
+            global_step = phase.first_step + index
+            seed_generators(self.config.seed, global_step, self.ranks.rank)
+            sums = self.engine.train_step(step.batches, lr_at(phases, global_step))
+            # Figures are read one step late, so that the host never waits for the device.
+            if pending is not None:
+                self._record(phase, pending, progress, watch)
+            self.interference.after_step(phase.name, global_step)
+            seconds = time.perf_counter() - clock
+            pending = _Pending(global_step, self.engine.lr, step, sums, seconds, waited)
+            if global_step < phase.last_step:
+                self.boundary.after_step(phases, phase, global_step, settle)
+                self._evaluate_between(phase, global_step)
+            clock = time.perf_counter()  # neither is a part of a step
+        settle()
+        self._record_mixture(phase)
+        progress.close()
+        self.boundary.after_phase(phases, phase)
+
+    def _record_mixture(self, phase: Phase) -> None:
+        """What the phase was trained on beside what its mixture asked for, as shares."""
+        if not self.ranks.is_main:
+            return
+        rows, tokens = trained_counts(self.data, phase, self.boundary.passed_steps)
+        values: dict[str, Any] = {"phase": phase.name}
+        for task, asked in self.data.plans[phase.name].asked.items():
+            number = self.data.tasks.index(task)
+            values[f"mixture/asked_row_share/{task}"] = asked
+            values[f"mixture/row_share/{task}"] = rows[number] / max(rows.sum(), 1)
+            values[f"mixture/token_share/{task}"] = tokens[number] / max(tokens.sum(), 1)
+        self.metrics.write(phase.last_step, values)
+
+    def _record(
+        self, phase: Phase, step: _Pending, progress: PhaseProgress, watch: NegativesWatch
+    ) -> None:
+        figures = step.sums.read()
+        tokens_per_second = step.data.tokens / step.seconds
+        values: dict[str, Any] = {
+            "phase": phase.name,
+            "loss": figures.loss,
+            "lr": step.lr,
+            "grad_norm": figures.grad_norm,
+            "tokens": step.data.tokens,
+            "tokens_per_second": tokens_per_second,
+            "data_wait_seconds": step.waited,
+        }
+        losses = {
+            task: figures.nll[self.data.tasks.index(task)] / count
+            for task, count in step.data.answer_tokens.items()
+        }
+        for task, count in step.data.answer_tokens.items():
+            values[f"loss/{task}"] = losses[task]
+            values[f"tokens/{task}"] = count
+        for task, p, number in zip(
+            self.data.tasks, figures.negative_p, figures.negative_tokens, strict=True
+        ):
+            if number:
+                values[f"negative/p/{task}"] = p / number
+                values[f"negative/tokens/{task}"] = int(number)
+        self.metrics.write(step.global_step, values)
+        warning = watch.warning(losses, any(figures.negative_tokens))
+        if warning is not None:
+            LOGGER.warning("phase '%s': %s", phase.name, warning)
+        progress.update(
+            step.global_step - phase.first_step + 1, figures.loss, tokens_per_second, step.lr
+        )

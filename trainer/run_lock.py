@@ -1,0 +1,70 @@
+"""One run at a time in a run directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from data_modules.faults import ConfigFault, Fault
+from trainer.run_directory import RunDirectory
+
+
+class RunLock:
+    """Held by a run's main rank while it lives; the system lets go of it, whatever ends the process."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+        self._lock = FileLock(str(run.root / ".lock"))
+
+    def take(self) -> None:
+        """Take the lock.
+
+        Raises:
+            ConfigFault: another process has it, or the run directory cannot be written.
+        """
+        root = self._run.root
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+            self._holder.write_text(
+                json.dumps({"host": socket.gethostname(), "pid": os.getpid()}), encoding="utf-8"
+            )
+        except Timeout:
+            raise ConfigFault(
+                Fault(
+                    "output_dir",
+                    f"{root} is in use by {self._who()}",
+                    "two runs in one directory would overwrite each other",
+                    "Wait for it, stop it, or set another run_name.",
+                )
+            ) from None
+        except OSError as error:
+            raise ConfigFault(
+                Fault(
+                    "output_dir",
+                    f"{root}: {error.strerror or error}",
+                    "a run writes all that it makes there",
+                    "Choose a folder that can be written with output_dir=...",
+                )
+            ) from error
+
+    def release(self) -> None:
+        """Let go."""
+        if self._lock.is_locked:
+            self._holder.unlink(missing_ok=True)
+            self._lock.release()
+
+    @property
+    def _holder(self) -> Path:
+        return self._run.root / ".lock.holder"
+
+    def _who(self) -> str:
+        try:
+            found = json.loads(self._holder.read_text(encoding="utf-8"))
+            return f"process {found['pid']} on {found['host']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            return "another run"

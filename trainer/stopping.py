@@ -1,0 +1,195 @@
+"""Leaving early without losing work: signals, a STOP file, the end of the time.
+
+A request reaches one rank at some moment; all must act on it behind the same step. So they compare
+notes after every step, over a group of their own that runs on the host beside the GPU's work.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from enum import IntEnum
+from types import FrameType
+from typing import Any
+
+import psutil
+import torch
+import torch.distributed as dist
+
+from trainer import exit_codes
+from trainer.distributed import Ranks
+from trainer.run_directory import RunDirectory
+
+_LOOK_SECONDS = 1.0  # between looks at the STOP file: it may lie on a slow network disk
+_WALL_TIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]?\d):([0-5]?\d)")
+_RANKS = 1 << 20
+
+
+class Reason(IntEnum):
+    """Why a run leaves early; of several at once the greatest counts."""
+
+    NONE = 0
+    STOP_FILE = 1
+    SIGINT = 2
+    REQUEUE_FILE = 3
+    WALL_TIME = 4
+    SIGUSR1 = 5
+    SIGTERM = 6
+
+    @property
+    def exit_code(self) -> int:
+        """Whether to start again by itself, see ``trainer.exit_codes``."""
+        by_hand = (Reason.STOP_FILE, Reason.SIGINT)
+        return exit_codes.STOPPED if self in by_hand else exit_codes.REQUEUE
+
+
+_SIGNALS = {
+    signal.SIGTERM: Reason.SIGTERM,
+    signal.SIGINT: Reason.SIGINT,
+    signal.SIGUSR1: Reason.SIGUSR1,
+}
+
+
+class Stopped(Exception):
+    """The run leaves early, on all ranks, with its work saved as the text says."""
+
+    def __init__(self, reason: Reason, words: str) -> None:
+        super().__init__(words)
+        self.reason = reason
+
+    @property
+    def exit_code(self) -> int:
+        return self.reason.exit_code
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What the ranks agree on between two steps.
+
+    Attributes:
+        why: ``reason`` in words.
+        save: it is time for a checkpoint.
+        save_failed: some rank could not write its part of one.
+    """
+
+    reason: Reason
+    why: str
+    save: bool
+    save_failed: bool
+
+
+def wall_seconds(text: str) -> float:
+    """Seconds of ``[days-]hours:minutes:seconds``.
+
+    Raises:
+        ValueError: it is not written so.
+    """
+    match = _WALL_TIME.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not [days-]hours:minutes:seconds")
+    days, hours, minutes, seconds = (int(one or 0) for one in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60.0 + seconds
+
+
+class Stops:
+    """Hears requests to leave, and makes the ranks agree on them.
+
+    Until :meth:`begin_training` a first signal ends the process at once, as there is nothing to save.
+    A second signal always does.
+
+    Args:
+        group: for host memory; None is a single process.
+        wall_time: see ``limits.wall_time``.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        ranks: Ranks,
+        group: dist.ProcessGroup | None,
+        wall_time: str | None,
+    ) -> None:
+        self._run, self._ranks, self._group = run, ranks, group
+        self._deadline: float | None = None
+        if wall_time is not None:
+            # The clock of psutil and ours may differ by a step of the system clock; both start here.
+            age = max(0.0, time.time() - psutil.Process().create_time())
+            self._deadline = time.monotonic() - age + wall_seconds(wall_time)
+        self._heard = Reason.NONE
+        self._training = False
+        self._looked = float("-inf")
+        self._before: dict[int, Any] = {}
+
+    def listen(self) -> None:
+        """Take over the signals; only a process's main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in _SIGNALS:
+            self._before[number] = signal.signal(number, self._hear)
+
+    def begin_training(self) -> None:
+        """From here on there is work to save."""
+        self._training = True
+        if self._heard is not Reason.NONE:
+            self._leave_at_once(self._heard)
+
+    def close(self) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _hear(self, number: int, _: FrameType | None) -> None:
+        if self._heard is not Reason.NONE:
+            # Asked twice: whoever asks cannot wait. What is on disk stays as it is.
+            os._exit(128 + number)
+        self._heard = _SIGNALS[signal.Signals(number)]
+        if not self._training:
+            self._leave_at_once(self._heard)
+
+    def _leave_at_once(self, reason: Reason) -> None:
+        raise Stopped(reason, f"{reason.name} before the first step; nothing was to be saved")
+
+    def agree(self, save: bool = False, save_failed: bool = False) -> Agreed:
+        """Compare notes; collective, after every step.
+
+        Args:
+            save: the main rank says whether it is time for a checkpoint.
+            save_failed: this rank could not write.
+        """
+        reason = self._heard
+        if self._ranks.is_main:
+            reason = max(reason, self._main_reason())
+        code = int(reason) * _RANKS + self._ranks.rank if reason else 0
+        notes = torch.tensor([code, int(save and self._ranks.is_main), int(save_failed)])
+        if self._group is not None:
+            dist.all_reduce(notes, dist.ReduceOp.MAX, group=self._group)
+        code, save_now, failed = notes.tolist()
+        agreed, rank = Reason(code // _RANKS), code % _RANKS
+        return Agreed(agreed, self._words(agreed, rank), bool(save_now), bool(failed))
+
+    def _main_reason(self) -> Reason:
+        now = time.monotonic()
+        if self._deadline is not None and now >= self._deadline:
+            return Reason.WALL_TIME
+        if now - self._looked < _LOOK_SECONDS:
+            return Reason.NONE
+        self._looked = now
+        try:
+            text = self._run.stop_file.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return Reason.NONE
+        return Reason.REQUEUE_FILE if text.strip() == "requeue" else Reason.STOP_FILE
+
+    def _words(self, reason: Reason, rank: int) -> str:
+        if reason is Reason.NONE:
+            return ""
+        if reason is Reason.WALL_TIME:
+            return "limits.wall_time is over"
+        if reason in (Reason.STOP_FILE, Reason.REQUEUE_FILE):
+            return f"{self._run.stop_file} was found"
+        return f"rank {rank} got {reason.name}"

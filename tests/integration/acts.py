@@ -45,6 +45,12 @@ def hold_gil_at(target: str, rank: int | None, call: int = 1, seconds: int = 360
     _before(target, rank, call, lambda: ctypes.PyDLL(None).sleep(seconds))
 
 
+def skip(target: str) -> None:
+    """Calls of the function do nothing: for what a test has no eye for and no time."""
+    owner, name, _ = _found(target)
+    setattr(owner, name, lambda *_, **__: None)
+
+
 def raise_at(
     target: str,
     rank: int | None,

@@ -1,9 +1,10 @@
 """Rank processes for tests of faults: started in a second, killed, stopped and waited for one by one.
 
 Importing PyTorch, DeepSpeed and transformers takes ten seconds in every process. Here one server process
-imports them once and forks the ranks. A rank runs the same code as its command line: Hydra, the checked
-configuration, the command, its exit code. Before that it calls *acts* (see :mod:`acts`), which may
-patch the project so that a rank dies, hangs or computes rubbish at a place and time of the test's choice.
+imports them once, composes the configuration and forks the ranks. A rank runs the command and ends with
+the exit code of the command line; with ``hydra=True`` it starts at the command line itself. Before that
+it calls *acts* (see :mod:`acts`), which may patch the project so that a rank dies, hangs or computes
+rubbish at a place and time of the test's choice.
 
     with RankProcesses(tmp_path) as server:
         outcome = server.run(overrides, ranks=2, act=("acts:kill_at", {"target": ..., "rank": 1}))
@@ -27,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from rank_server import session_members
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
@@ -155,19 +158,14 @@ class RankProcesses:
         traceback: TracebackType | None,
     ) -> None:
         self._requests.close()
-        # ranks first: the server reaps orphans, so that killed processes do not stay as zombies
-        deadline = time.monotonic() + 30
-        while (left := _members(self._process.pid)) and time.monotonic() < deadline:
-            for pid in left:
-                if pid != self._process.pid or left == [pid]:
-                    _kill(pid)
-            time.sleep(0.02)
-            if left == [self._process.pid]:
-                break
-        self._process.kill()
-        self._process.wait()
+        try:
+            self._process.wait(30)  # it ends its ranks, and theirs
+        except subprocess.TimeoutExpired:
+            for pid in session_members(self._process.pid):
+                os.kill(pid, signal.SIGKILL)
+            self._process.wait()
         self._events.close()
-        assert not _members(self._process.pid), "processes of the ranks are left"
+        assert not session_members(self._process.pid), "processes of the ranks are left"
 
     def start(
         self,
@@ -180,6 +178,7 @@ class RankProcesses:
         launcher_like: bool = False,
         grace: float = 5.0,
         environment: dict[str, str] | None = None,
+        hydra: bool = False,
     ) -> Launched:
         """Start ranks and return at once.
 
@@ -191,6 +190,7 @@ class RankProcesses:
             launcher_like: the first rank that ends badly brings the others down: SIGTERM, and SIGKILL
                 after ``grace`` seconds. DeepSpeed's launcher looks once a second and waits 30.
             environment: further variables of every rank.
+            hydra: every rank composes its configuration itself, which takes seconds.
         """
         number = len(self._launches)
         folder = self._scratch / f"launch_{number:03d}"
@@ -218,7 +218,12 @@ class RankProcesses:
         launched = Launched(self, number, outputs)
         self._launches.append(launched)
         self.pump_until(lambda: self._ready, 300, None)  # a busy machine is no failure
-        request = {"launch": number, "jobs": jobs, "grace": grace if launcher_like else None}
+        request = {
+            "launch": number,
+            "jobs": jobs,
+            "grace": grace if launcher_like else None,
+            "hydra": hydra,
+        }
         self._requests.write(json.dumps(request).encode() + b"\n")
         self._requests.flush()
         self.pump_until(lambda: bool(launched.pids), 60, None)
@@ -265,26 +270,6 @@ class RankProcesses:
                 else:
                     self._launches[event["launch"]].take(event)
             timeout = 0
-
-
-def _members(session: int) -> list[int]:
-    """Processes of a session that are not zombies."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended
-            continue
-        if int(fields[3]) == session and fields[0] not in "ZX":
-            found.append(int(stat.parent.name))
-    return found
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def _free_port() -> int:

@@ -7,8 +7,10 @@ is safe; what differs from ranks that a launcher starts: all share one hash seed
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import gc
 import importlib
 import json
 import os
@@ -22,11 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# Arrow's allocator would start a thread of its own.
-os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"
-os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["DS_ACCELERATOR"] = "cpu"
-
+_ENVIRONMENT = {
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # Arrow's allocator would start a thread
+    "OMP_NUM_THREADS": "1",
+    "DS_ACCELERATOR": "cpu",
+}
 #: Imported once here, instead of by every rank; several are imported late in a run.
 _SLOW = (
     "torch._inductor.compile_fx",
@@ -39,7 +41,7 @@ _SLOW = (
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
     "launch.train",
-    "launch.composing",
+    "launching",
     "trainer.train",
 )
 _PR_SET_CHILD_SUBREAPER = 36
@@ -51,6 +53,25 @@ def named(name: str) -> Any:
     return functools.reduce(getattr, path.split("."), importlib.import_module(module))
 
 
+def session_members(session: int) -> list[int]:
+    """Processes of a session, but for its leader and zombies."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session and fields[0] not in "ZX":
+                found.append(int(stat.parent.name))
+    return [pid for pid in found if pid != session]
+
+
+def composed_once(overrides: list[str]) -> Any:
+    """The configuration, made once for all ranks; None if it is faulty, so that each rank says so."""
+    try:
+        return named("launching:composed")(overrides)
+    except Exception:
+        return None
+
+
 @dataclass
 class Job:
     """What a forked child does: this rank's part of a run, as its command line would."""
@@ -60,6 +81,7 @@ class Job:
     overrides: list[str]
     command: str
     acts: list[tuple[str, dict[str, Any]]]
+    config: Any = None  # composed before the fork; None leaves it to the command line's Hydra
 
     def enter(self) -> None:
         """Take this rank's variables and its output file."""
@@ -75,8 +97,15 @@ class Job:
         """Set the acts up, then start the command as its own file would."""
         for act, arguments in self.acts:
             named(act)(**arguments)
-        sys.argv = [f"{self.command.partition(':')[0].replace('.', '/')}.py", *self.overrides]
-        named("launch.composing:start")(named(self.command))
+        composing, command = importlib.import_module("launch.composing"), named(self.command)
+        if self.config is None:
+            sys.argv = [f"{self.command.partition(':')[0].replace('.', '/')}.py", *self.overrides]
+            composing.start(command)
+            return
+        try:
+            composing.report_faults(lambda: command(self.config))
+        finally:
+            named("trainer.distributed:shutdown")()
 
 
 @dataclass
@@ -140,6 +169,7 @@ class Server:
             if self.requests in ready:
                 data = os.read(self.requests, 1 << 16)
                 if not data:
+                    self.end_all()
                     return None
                 *lines, self.unread = (self.unread + data).split(b"\n")
                 for line in lines:
@@ -150,11 +180,13 @@ class Server:
     def start(self, request: dict[str, Any]) -> Job | None:
         """Fork the ranks of a request; None here, a rank's job in its process."""
         jobs = [Job(**job) for job in request["jobs"]]
+        config = None if request["hydra"] else composed_once(jobs[0].overrides)
         launch = Launch(request["launch"], time.monotonic(), grace=request["grace"])
         assert threading.active_count() == len(os.listdir("/proc/self/task")) == 1  # noqa: PTH208
         for rank, job in enumerate(jobs):
             pid = os.fork()
             if pid == 0:
+                job.config = config
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 self.selector.close()
@@ -181,6 +213,15 @@ class Server:
                 if pid in launch.pids:
                     self.tell(launch.ended(pid, os.waitstatus_to_exitcode(status)))
 
+    def end_all(self) -> None:
+        """Kill every process of this session but this one, and reap them."""
+        while left := session_members(os.getpid()):
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                while True:
+                    os.waitpid(-1, 0)
+
     def tell(self, event: dict[str, Any]) -> None:
         """Write one event."""
         os.write(self.events, json.dumps(event).encode() + b"\n")
@@ -192,9 +233,11 @@ def main() -> Callable[[], None] | None:
     os.dup2(2, 1)  # whatever prints while importing must not look like an event
     # a rank's own children come to this process when the rank dies, and not to init
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    os.environ.update(_ENVIRONMENT)
     for name in _SLOW:
         importlib.import_module(name)
     importlib.import_module("torch").set_num_threads(1)
+    gc.freeze()  # ranks would copy every page that a collection touches
     job = Server(os.dup(0), events).serve()
     return None if job is None else job.run
 

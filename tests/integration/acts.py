@@ -1,0 +1,133 @@
+"""What befalls a rank in a test: it dies, hangs, stops or errs at the n-th call of a function.
+
+Called in every rank before its command (see :mod:`rank_processes`). A target is ``module:attribute``, as
+in ``trainer.engine:ZeroEngine.train_step``. A function that another module imported by name is patched
+there: ``trainer.train:export``, not ``trainer.export:export``. Calls are counted from 1 in each
+process; ``rank`` None means every rank.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+def signal_at(target: str, rank: int | None, call: int = 1, number: int = signal.SIGTERM) -> None:
+    """The rank sends itself a signal, then the call goes on."""
+    _before(target, rank, call, lambda: os.kill(os.getpid(), number))
+
+
+def kill_at(target: str, rank: int | None, call: int = 1) -> None:
+    """The rank is gone at once, as when the kernel runs out of memory."""
+    signal_at(target, rank, call, signal.SIGKILL)
+
+
+def stop_at(target: str, rank: int | None, call: int = 1) -> None:
+    """The whole process stands still, all threads of it."""
+    signal_at(target, rank, call, signal.SIGSTOP)
+
+
+def hang_at(target: str, rank: int | None, call: int = 1, seconds: float = 3600.0) -> None:
+    """The rank sleeps; its other threads run on."""
+    _before(target, rank, call, lambda: time.sleep(seconds))
+
+
+def hold_gil_at(target: str, rank: int | None, call: int = 1, seconds: int = 3600) -> None:
+    """The rank sleeps in C code that keeps the interpreter's lock, so no other Python thread runs."""
+    _before(target, rank, call, lambda: ctypes.PyDLL(None).sleep(seconds))
+
+
+def skip(target: str) -> None:
+    """Calls of the function do nothing: for what a test has no eye for and no time."""
+    owner, name, _ = _found(target)
+    setattr(owner, name, lambda *_, **__: None)
+
+
+def raise_at(
+    target: str,
+    rank: int | None,
+    call: int = 1,
+    error: str = "builtins:RuntimeError",
+    arguments: tuple[Any, ...] = ("made to fail",),
+) -> None:
+    """The call raises; ``error`` is ``module:Class``."""
+
+    def fail() -> None:
+        raise _found(error)[2](*arguments)
+
+    _before(target, rank, call, fail)
+
+
+def nan_at(target: str, rank: int | None, call: int = 1, calls: int = 1) -> None:
+    """Every float and floating tensor in the result of ``calls`` calls is NaN; gradients follow."""
+
+    def make(original: Callable[..., Any], count: Callable[[], int]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def patched(*args: Any, **kwargs: Any) -> Any:
+            now = count()
+            result = original(*args, **kwargs)
+            return _spoiled(result) if call <= now < call + calls else result
+
+        return patched
+
+    _patch(target, rank, make)
+
+
+def _spoiled(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value * float("nan") if value.is_floating_point() else value
+    if isinstance(value, float):
+        return float("nan")
+    if isinstance(value, tuple):
+        parts = [_spoiled(part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if isinstance(value, list):
+        return [_spoiled(part) for part in value]
+    if isinstance(value, dict):
+        return {key: _spoiled(part) for key, part in value.items()}
+    return value
+
+
+def _before(target: str, rank: int | None, call: int, act: Callable[[], object]) -> None:
+    def make(original: Callable[..., Any], count: Callable[[], int]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def patched(*args: Any, **kwargs: Any) -> Any:
+            if count() == call:
+                act()
+            return original(*args, **kwargs)
+
+        return patched
+
+    _patch(target, rank, make)
+
+
+def _patch(
+    target: str,
+    rank: int | None,
+    make: Callable[[Callable[..., Any], Callable[[], int]], Callable[..., Any]],
+) -> None:
+    owner, name, original = _found(target)
+    calls = 0
+
+    def count() -> int:
+        nonlocal calls
+        calls += 1
+        return calls
+
+    if rank is None or rank == int(os.environ["RANK"]):
+        setattr(owner, name, make(original, count))
+
+
+def _found(target: str) -> tuple[Any, str, Any]:
+    module, _, path = target.partition(":")
+    *owners, name = path.split(".")
+    owner = functools.reduce(getattr, owners, importlib.import_module(module))
+    return owner, name, getattr(owner, name)

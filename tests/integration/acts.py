@@ -2,7 +2,7 @@
 
 Called in every rank before its command (see :mod:`rank_processes`). A target is ``module:attribute``, as
 in ``trainer.engine:ZeroEngine.train_step``. A function that another module imported by name is patched
-there: ``trainer.train:export``, not ``trainer.export:export``. Calls are counted from 1 in each
+there: ``trainer.run:export``, not ``trainer.export:export``. Calls are counted from 1 in each
 process; ``rank`` None means every rank.
 """
 

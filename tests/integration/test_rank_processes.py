@@ -14,7 +14,7 @@ from test_run import overrides
 
 QUICK = ("+phase=mix", "evaluation=none", "checkpoint=none")
 STEP = "trainer.engine:ZeroEngine.train_step"
-NO_REPORT = ("acts:skip", {"target": "trainer.train:close_run"})
+NO_REPORT = ("acts:skip", {"target": "trainer.run:close_run"})
 
 
 @pytest.fixture(scope="module")

@@ -82,8 +82,10 @@ def two_ranks(root: Path) -> Path:
         both = "+phase=[mix,specialize]"
         cases.append(overrides(root, f"reset{stage}", *common, both, RESET))
         cases.append(overrides(root, f"keep{stage}", *common, both))
-        cases.append(overrides(root, f"single{stage}", *common, "+phase=mix"))
-        cases.append(overrides(root, f"single{stage}", *common, "+phase=specialize"))
+        for phase in ("mix", "specialize"):
+            weights = (*common, f"+phase={phase}", "checkpoint=export_only")
+            cases.append(overrides(root, f"single{stage}", *weights))
+            cases.append(overrides(root, f"chain{stage}", *common, f"+phase={phase}"))
     train_under_torchrun(cases, 2, root)
     return root
 
@@ -273,6 +275,17 @@ def test_reset_equals_a_fresh_optimizer(two_ranks: Path, stage: int) -> None:
     assert abs(kept[4]["loss"] / whole[4]["loss"] - 1) > 1e-5
 
 
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_phases_one_by_one_are_the_whole_run(two_ranks: Path, stage: int) -> None:
+    """A phase of its own continues from the checkpoint before it, moments and all, to the last bit."""
+    whole, chain = steps_of(two_ranks / f"keep{stage}"), steps_of(two_ranks / f"chain{stage}")
+    for entry in (*whole, *chain):
+        del entry["tokens_per_second"], entry["data_wait_seconds"]
+    assert chain == whole
+    log = (two_ranks / f"chain{stage}/log/rank_0.log").read_text(encoding="utf-8")
+    assert "Resumes behind step 3 (3 of 3 steps of phase 'mix')" in log
+
+
 def test_a_single_phase_says_where_it_starts(two_ranks: Path) -> None:
     log = (two_ranks / "single2/log/rank_0.log").read_text(encoding="utf-8")
     assert f"Starts from phase 'mix' in {two_ranks}/single2 (step 3" in log
@@ -296,7 +309,7 @@ def test_init_from_and_no_previous_phase(one_process: Path, root: Path) -> None:
 def test_training_again_replaces_the_earlier_run(root: Path) -> None:
     run = root / "again"
     for _ in range(2):
-        train(composed(overrides(root, "again", "+phase=mix", "evaluation=none")))
+        train(composed(overrides(root, "again", "+phase=mix", "evaluation=none", "resume=never")))
     assert [entry["step"] for entry in steps_of(run)] == [1, 2, 3]
     log = (run / "log/rank_0.log").read_text(encoding="utf-8")
     assert "held an earlier run, which this one replaces" in log

@@ -13,13 +13,19 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from trainer.config.schema import Config, LoggingConfig
 from trainer.config.strict_merge import to_plain
 from trainer.metrics import Metrics, open_metrics
+from trainer.run_directory import RunDirectory
 
 VALUES = {"phase": "mix", "loss": 2.5, "tokens": 128, "loss/qa": 0.1 + 0.2}
 
 
 def opened(folder: Path, is_main: bool = True, **settings: Any) -> Metrics:
     return open_metrics(
-        LoggingConfig(**settings), "one", folder / "metrics.jsonl", to_plain(Config()), is_main
+        LoggingConfig(**settings),
+        "one",
+        RunDirectory(folder),
+        to_plain(Config()),
+        goes_on=False,
+        is_main=is_main,
     )
 
 

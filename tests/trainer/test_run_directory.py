@@ -27,7 +27,7 @@ def run(tmp_path: Path) -> RunDirectory:
     for phase, last in (("mix", 2), ("hard", 4)):
         write_json(made.phase(phase) / "phase.json", {"phase": phase, "last_step": last})
         write_text(made.export(phase) / "config.json", "{}")
-        write_text(made.checkpoint(last) / "complete.json", "{}")
+        write_text(made.checkpoints / f"step_{last:06d}" / "complete.json", "{}")
     write_text(made.evaluation(INITIAL), "{}")
     write_text(made.metrics, "".join(json.dumps({"step": n, "loss": n}) + "\n" for n in range(5)))
     return made
@@ -48,8 +48,6 @@ def test_paths() -> None:
         "outputs/one/phases/mix/hf",
         "outputs/one/phases/mix/evaluation.json",
     ]
-    # Zero-padded, so that a listing is in order.
-    assert str(run.checkpoint(42)) == "outputs/one/checkpoints/step_000042"
 
 
 def test_a_fresh_run_clears_what_an_earlier_one_left(run: RunDirectory) -> None:
@@ -79,15 +77,47 @@ def test_begin_makes_the_directory(tmp_path: Path) -> None:
 def test_metrics_behind_the_start_are_dropped(
     run: RunDirectory, step: int, kept: list[int]
 ) -> None:
-    run.drop_metrics_after(step)
+    run.cut_after(step)
     lines = run.metrics.read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == [{"step": n, "loss": n} for n in kept]
 
 
 def test_dropping_metrics_that_are_not_there_makes_none(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
-    run.drop_metrics_after(3)
+    run.cut_after(3)
     assert not run.metrics.exists()
+
+
+def test_a_cursor_takes_back_what_was_written_behind_it(run: RunDirectory) -> None:
+    write_text(run.interference, '{"step": 1}\n')
+    cursors = run.cursors()
+    assert cursors == {"metrics.jsonl": 115, "interference.jsonl": 12}
+    with run.metrics.open("a") as file:
+        file.write('{"step": 5, "lo')  # the process was killed in the middle of a line
+    for step in (4, 5):
+        write_json(run.evaluation(step_column(step)), {})
+    run.cut(cursors, 5)
+    assert len(run.metrics.read_text()) == 115
+    # The evaluation of the step itself is made again, as it came behind the checkpoint.
+    assert [path.name for path in (run.root / "evaluations").iterdir()] == ["step_000004"]
+    run.cut({"metrics.jsonl": 23}, 1)
+    assert run.metrics.read_text() == '{"step": 0, "loss": 0}\n'[:23]
+    assert run.interference.read_text() == ""
+
+
+def test_measurements_of_another_run_are_taken_over(run: RunDirectory, tmp_path: Path) -> None:
+    write_text(run.evaluation("mix"), "{}")
+    write_text(run.evaluation(step_column(1)), "{}")
+    other = RunDirectory(tmp_path / "other")
+    other.begin(["hard"], continuing=True)
+    other.inherit(run, ["mix"])
+    assert files(other) == {
+        "metrics.jsonl",
+        "initial/evaluation.json",
+        "evaluations/step_000001/evaluation.json",
+        "phases/mix/phase.json",
+        "phases/mix/evaluation.json",
+    }
 
 
 def test_finished_phases(run: RunDirectory) -> None:
@@ -125,7 +155,7 @@ def test_the_environment_says_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_gradient_conflict_is_kept_as_metrics_are(run: RunDirectory) -> None:
     write_text(run.interference, "".join(f'{{"step": {step}}}\n' for step in range(5)))
     run.begin(["hard"], continuing=True)
-    run.drop_metrics_after(2)
+    run.cut_after(2)
     assert run.interference.read_text(encoding="utf-8") == '{"step": 0}\n{"step": 1}\n{"step": 2}\n'
     run.begin(["mix"], continuing=False)
     assert not run.interference.exists()
@@ -134,5 +164,5 @@ def test_gradient_conflict_is_kept_as_metrics_are(run: RunDirectory) -> None:
 def test_evaluations_between_phases_behind_a_step_go(run: RunDirectory) -> None:
     for step in (3, 4, 1_000_000):
         write_json(run.evaluation(step_column(step)), {})
-    run.drop_metrics_after(3)
+    run.cut_after(3)
     assert [path.name for path in (run.root / "evaluations").iterdir()] == ["step_000003"]

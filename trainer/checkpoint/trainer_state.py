@@ -95,12 +95,17 @@ def _check(state: TrainerState) -> None:
         raise TypeError("a mapping is expected")
     numbers = [state.global_step, state.frozen, state.world_size, state.zero_stage]
     numbers += [*state.passed_steps, *state.cursors.values()]
+    numbers += [size for shape in state.parameters.values() for size in shape]
     for phase in state.phases:
         numbers += [phase.first_step, phase.last_step]
         if not isinstance(phase.name, str) or not isinstance(phase.settings, dict):
             raise TypeError("a phase has a name and settings")
     if not all(isinstance(one, int) and not isinstance(one, bool) for one in numbers):
         raise TypeError("a whole number is expected")
+    _check_values(state)
+
+
+def _check_values(state: TrainerState) -> None:
     if not isinstance(state.adam_step, int | float) or state.adam_step < 0:
         raise ValueError(f"Adam cannot have counted {state.adam_step!r} updates")
     if not state.phases:
@@ -110,6 +115,3 @@ def _check(state: TrainerState) -> None:
     last = state.phases[-1]
     if not last.first_step <= state.global_step <= last.last_step:
         raise ValueError(f"step {state.global_step} lies outside of phase '{last.name}'")
-    for shape in state.parameters.values():
-        if not all(isinstance(size, int) and size >= 0 for size in shape):
-            raise TypeError("a shape is of whole numbers")

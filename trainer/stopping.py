@@ -7,7 +7,6 @@ notes after every step, over a group of their own that runs on the host beside t
 from __future__ import annotations
 
 import os
-import re
 import signal
 import threading
 import time
@@ -21,11 +20,11 @@ import torch
 import torch.distributed as dist
 
 from trainer import exit_codes
+from trainer.config.times import wall_seconds
 from trainer.distributed import Ranks
 from trainer.run_directory import RunDirectory
 
 _LOOK_SECONDS = 1.0  # between looks at the STOP file: it may lie on a slow network disk
-_WALL_TIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]?\d):([0-5]?\d)")
 _RANKS = 1 << 20
 
 
@@ -80,19 +79,6 @@ class Agreed:
     why: str
     save: bool
     save_failed: bool
-
-
-def wall_seconds(text: str) -> float:
-    """Seconds of ``[days-]hours:minutes:seconds``.
-
-    Raises:
-        ValueError: it is not written so.
-    """
-    match = _WALL_TIME.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text!r} is not [days-]hours:minutes:seconds")
-    days, hours, minutes, seconds = (int(one or 0) for one in match.groups())
-    return ((days * 24 + hours) * 60 + minutes) * 60.0 + seconds
 
 
 class Stops:

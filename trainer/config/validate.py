@@ -15,6 +15,7 @@ from trainer.config.schema import (
     Precision,
 )
 from trainer.config.validate_data import data_faults
+from trainer.config.validate_keeping import keeping_faults
 from trainer.config.validate_mixture import curriculum_faults
 from trainer.deepspeed_config import deepspeed_config
 
@@ -34,6 +35,7 @@ def validate(config: Config, dp_world_size: int) -> None:
         *_zero(config),
         *_updates(config),
         *_evaluation(config),
+        *keeping_faults(config),
     ]
     if faults:
         raise ConfigFault(faults)

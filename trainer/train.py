@@ -15,7 +15,7 @@ from data_modules.collate import Batch
 from data_modules.phase_data_module import PhaseDataModule
 from data_modules.prefetch import prefetched
 from data_modules.wording import phase_boundary
-from trainer import checkpoint, distributed
+from trainer import checkpoint, distributed, watchdog
 from trainer.closing import close_run
 from trainer.config.schema import Config, OptimizerState
 from trainer.config.strict_merge import to_plain, to_yaml
@@ -105,12 +105,16 @@ def train(config: Config) -> dict[str, Evaluation]:
     course = course_of(config, start, run)
     data = make_data(config, start.init_from, course)
     device = distributed.init(config.cluster, ranks)
-    distributed.on_first_local_rank(ranks, data.prepare)
-    data.load()
-    model = adapt(
-        load_model(config.model, data.tokenizer, start.init_from, config.seed), config.adaptation
-    )
-    return Run(config, ranks, run, start, course, data, model, device).all_phases()
+    with watchdog.watching(run, ranks, config.cluster):
+        with watchdog.paused("preparing data"):
+            distributed.on_first_local_rank(ranks, data.prepare)
+        data.load()
+        with watchdog.paused("loading the model"):
+            model = adapt(
+                load_model(config.model, data.tokenizer, start.init_from, config.seed),
+                config.adaptation,
+            )
+        return Run(config, ranks, run, start, course, data, model, device).all_phases()
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,9 @@ class Run:
         self._place()
         self.console = make_console()
         self.metrics = self._open()
+        watchdog.at("building the engine")
         self.engine = ZeroEngine(model, len(data.tasks), config, device, ranks.world_size)
+        watchdog.set_group_timeouts(config.cluster.process_group_timeout_s)
         self.evaluator = Evaluator(data, config.evaluation, config.seed, ranks.rank)
         self.interference = InterferenceWatch(
             self.engine, data, config, ranks.rank, run.interference
@@ -191,7 +197,8 @@ class Run:
         )
         self.course.take(name, choice)
         self.data.decide(name, choice.picked)
-        distributed.on_first_local_rank(self.ranks, lambda: self.data.prepare_plan(name))
+        with watchdog.paused(f"planning phase '{name}'"):
+            distributed.on_first_local_rank(self.ranks, lambda: self.data.prepare_plan(name))
         self.data.load_plan(name)
         placed = self._place()
         if self.ranks.is_main:
@@ -247,6 +254,7 @@ class Run:
             self._train_phase(phase)
             self._finish_phase(phase)
         if self.ranks.is_main:
+            watchdog.at("closing the run")
             close_run(self.console, self.run, self.evaluations)
             self.metrics.pictures(self.phases[-1].last_step, chart_files(self.run))
         self.metrics.close()
@@ -261,9 +269,11 @@ class Run:
         trained_rows, trained_tokens = Counter[str](), Counter[str]()
         pending: _Pending | None = None
         clock = time.perf_counter()
+        watchdog.at(f"step {phase.first_step}: data")
         steps = prefetched(lambda index: self._step_data(phase, tasks, index), phase.steps)
         for index, (step, waited) in enumerate(steps):
             global_step = phase.first_step + index
+            watchdog.at(f"step {global_step}: forward and backward")
             sums = self.engine.train_step(step.batches, lr_at(self.phases, global_step))
             trained_rows.update(step.rows)
             trained_tokens.update(step.answer_tokens)
@@ -274,6 +284,7 @@ class Run:
             seconds = time.perf_counter() - clock
             pending = _Pending(global_step, phase, self.engine.lr, step, sums, seconds, waited)
             self._evaluate_between(phase, global_step)
+            watchdog.at(f"step {global_step + 1}: data")
             clock = time.perf_counter()  # an evaluation is no part of a step
         assert pending is not None, "a phase has at least one step"
         self._record(pending, progress, watch)
@@ -332,6 +343,7 @@ class Run:
         self.metrics.write(phase.last_step, values)
 
     def _record(self, step: _Pending, progress: PhaseProgress, watch: NegativesWatch) -> None:
+        watchdog.at(f"step {step.global_step}: waiting for its sums", waits=True)
         figures = step.sums.read()
         tokens_per_second = step.data.tokens / step.seconds
         values: dict[str, Any] = {
@@ -369,8 +381,10 @@ class Run:
             self._evaluate(phase.name, phase, phase.last_step)
         main = self.ranks.is_main
         state = {"phase": phase.name, "last_step": phase.last_step}
+        watchdog.at(f"phase '{phase.name}': checkpoint")
         if self.config.checkpoint.sharded:
             checkpoint.save(self.engine, self.run.checkpoint(phase.last_step), state, main)
+        watchdog.at(f"phase '{phase.name}': export")
         if self.config.checkpoint.export:
             done = [one for one in self.phases if one.last_step <= phase.last_step]
             card = model_card(
@@ -391,6 +405,7 @@ class Run:
     def _evaluate(self, column: str, phase: Phase, global_step: int) -> None:
         """Evaluate under the name of a phase or ``initial``; or, in between, of a step."""
         path = self.run.evaluation(column)
+        watchdog.at(f"evaluation '{column}'")
         found = self.evaluator.evaluate(self.engine, phase.name, path.parent)
         if column in (INITIAL, phase.name):
             self.evaluations[column] = found

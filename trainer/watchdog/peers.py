@@ -117,7 +117,9 @@ class Peers:
         if sign is not None and sign.state is State.failed:
             if not at_once and peer.failed < _FAILED_HEARTBEATS * self.heartbeat_seconds:
                 return None
-            words = f"{peer.identity} ended with an error at '{sign.place}': {sign.words}"
+            words = (
+                f"{peer.identity} ended with an error at '{sign.place}': {sign.words.rstrip('.')}."
+            )
             return Verdict(words, culprits)
         if gone:
             return Verdict(
@@ -137,25 +139,28 @@ class Peers:
 
     def stalled(self, mine: Sign) -> Verdict:
         """Who keeps the others waiting, now that nothing moves; reads every rank's file."""
-        all_signs = [mine]
+        running = [mine]
         unheard = []
         for one in self.everybody:
-            if one.rank != self.me.rank:
-                found = signs.read(self.folder, one.rank, self.token)
-                if found is not None and found[0].state is State.running:
-                    all_signs.append(found[0])
-                elif found is None:
-                    unheard.append(one)
-        held = culprits_of(all_signs)
-        if held:
-            places = "; ".join(f"{one.identity} is at {one.whereabouts()}" for one in held)
-            return Verdict(f"no progress: {places}.", [one.identity.rank for one in held])
-        if unheard:
+            if one.rank == self.me.rank:
+                continue
+            found = signs.read(self.folder, one.rank, self.token)
+            if found is None:
+                unheard.append(one)
+            elif found[0].state is State.lost:  # it was quicker to find out
+                return Verdict(found[0].words, found[0].culprits)
+            elif found[0].state is State.running:
+                running.append(found[0])
+        if unheard and all(one.waits for one in running):
             names = ", ".join(map(str, unheard))
             return Verdict(
                 f"no progress, and no sign of life of {names}.", [one.rank for one in unheard]
             )
-        places = "; ".join(f"{one.identity} is at {one.whereabouts()}" for one in all_signs)
+        held = culprits_of(running)
+        if held:
+            places = "; ".join(f"{one.identity} is at {one.whereabouts()}" for one in held)
+            return Verdict(f"no progress: {places}.", [one.identity.rank for one in held])
+        places = "; ".join(f"{one.identity} is at {one.whereabouts()}" for one in running)
         return Verdict(f"no progress, and no rank stands out: {places}.", [])
 
 
@@ -166,14 +171,12 @@ def culprits_of(running: Sequence[Sign]) -> list[Sign]:
     waits for the device, which no line of code shows), those that have come least far.
     """
     working = [one for one in running if not one.waits]
-    if 0 < len(working) < len(running) or len(running) == 1:
-        return _least_far(working) if len(running) > 1 else list(running)
-    return _least_far(running) if len({one.number for one in running}) > 1 else []
-
-
-def _least_far(running: Sequence[Sign]) -> list[Sign]:
-    least = min(one.number for one in running)
-    return [one for one in running if one.number == least]
+    if not 0 < len(working) < len(running):
+        if len(running) > 1 and len({one.number for one in running}) == 1:
+            return []
+        working = list(running)
+    least = min(one.number for one in working)
+    return [one for one in working if one.number == least]
 
 
 def _last(peer: _Seen) -> str:

@@ -125,7 +125,13 @@ def read(folder: Path, rank: int, token: str) -> tuple[Sign, int] | None:
         values = json.loads(path.read_text(encoding="utf-8"))
         identity, state = Identity(**values.pop("identity")), State(values.pop("state"))
         sign = Sign(identity=identity, state=state, **values)
-    except (OSError, ValueError, TypeError, KeyError):  # not there; or another version's
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ):  # not there; or another version's
         return None
     return (sign, changed) if sign.token == token else None
 

@@ -17,7 +17,7 @@ from test_run import overrides
 
 from trainer.exit_codes import LOST_RANK
 
-HEARTBEAT, STALL = 0.5, 7.0
+HEARTBEAT, STALL = 0.5, 6.0
 #: For a start on a busy machine, and what a rank does when it leaves.
 STARTING, LEAVING = 25.0, 5.0
 SETTINGS = (
@@ -69,9 +69,10 @@ LOSSES = [
     Loss("killed-1", "kill_at", FORWARD, 1, {0: LOST_RANK, 1: -signal.SIGKILL}, GONE),
     Loss("killed-0", "kill_at", FORWARD, 0, {0: -signal.SIGKILL, 1: LOST_RANK}, GONE),
     # the launcher ends it; nothing in it can
-    *(
-        Loss("stopped", "stop_at", STEP, 1, {0: LOST_RANK, 1: -signal.SIGKILL}, SILENT, within)
-        for within in (STARTING + STALL + LEAVING,)
+    Loss(
+        *("stopped", "stop_at", STEP, 1, {0: LOST_RANK, 1: -signal.SIGKILL}),
+        words=SILENT,
+        within=STARTING + STALL + LEAVING,
     ),
     Loss(
         *("no-data", "hang_at", DATA, 1, {0: LOST_RANK, 1: LOST_RANK}),
@@ -128,11 +129,25 @@ def test_the_stuck_rank_shows_its_stacks(root: Path, server: RankProcesses) -> N
 
 def test_one_rank_alone_shows_where_it_hangs(root: Path, server: RankProcesses) -> None:
     act = ("acts:hang_at", {"target": DATA, "rank": 0, "call": 2})
-    outcome = server.run(overrides(root, "alone", *SETTINGS), ranks=1, act=act)
+    soon = "cluster.stall_timeout_s=3"
+    outcome = server.run(overrides(root, "alone", *SETTINGS, soon), ranks=1, act=act)
     assert outcome.codes == {0: LOST_RANK}
     text = outcome.outputs[0]
     assert f"polyphase: no progress: rank 0 on host {HOST}" in text
     assert re.search(r'acts\.py", line \d+ in ', text.partition("polyphase: stacks of rank 0")[2])
+
+
+def test_a_collective_that_gives_up_names_who_did_not_come(
+    root: Path, server: RankProcesses
+) -> None:
+    """The group's timeout comes first: the rank that waited learns from the other's sign of life."""
+    act = ("acts:hang_at", {"target": DATA, "rank": 1, "call": 2})
+    timeouts = ("cluster.stall_timeout_s=60", "cluster.process_group_timeout_s=5")
+    outcome = server.run(overrides(root, "late", *SETTINGS, *timeouts), act=act, timeout=45)
+    assert outcome.codes == {0: LOST_RANK, 1: LOST_RANK}
+    assert f"polyphase: no progress: rank 1 on host {HOST}" in outcome.outputs[0]
+    log = (root / "late/log/rank_0.log").read_text(encoding="utf-8")
+    assert "Timed out waiting 5000ms" in log
 
 
 def test_other_hosts_learn_of_it(root: Path, server: RankProcesses) -> None:

@@ -100,6 +100,7 @@ class Watchdog:
             self._folder, self._token, self._me, everybody, self._stall, self._heartbeat
         )
         self._looking, self._leaving = threading.Lock(), threading.Lock()
+        self._writing = threading.Lock()
         self._beats = 0
         self._complained = False
         self._closing = threading.Event()
@@ -118,8 +119,9 @@ class Watchdog:
         self._thread.join()  # it ends within a look, or ends the process
         faulthandler.cancel_dump_traceback_later()
         self._stacks.close()
-        if self._stacks_file.is_file() and not self._stacks_file.stat().st_size:
-            self._stacks_file.unlink()
+        with contextlib.suppress(OSError):
+            if not self._stacks_file.stat().st_size:
+                self._stacks_file.unlink()
         self._beat(state, words)
 
     def explain(self, error: BaseException) -> Verdict | None:
@@ -209,11 +211,14 @@ class Watchdog:
         faulthandler.dump_traceback_later(limit, exit=True, file=file)
 
     def _beat(self, state: State, words: str = "", culprits: list[int] | None = None) -> None:
-        self._beats += 1
-        try:
-            signs.write(self._folder, self._sign(state, words, culprits))
-        except OSError as error:
-            self._complain(f"the sign of life cannot be written: {error}")
+        with self._writing:
+            if state is State.running and self._leaving.locked():
+                return  # the main thread leaves; this one must not say otherwise
+            self._beats += 1
+            try:
+                signs.write(self._folder, self._sign(state, words, culprits))
+            except OSError as error:
+                self._complain(f"the sign of life cannot be written: {error}")
 
     def _sign(
         self,
@@ -263,9 +268,8 @@ class Watchdog:
         """Remove what earlier attempts left and this one does not overwrite."""
         for path in self._folder.glob("*"):
             number = path.stem.removeprefix("rank_")
-            if path.name.startswith("told_") or (
-                number.isdigit() and int(number) >= self._world_size
-            ):
+            told = path.name.startswith("told_") and not path.name.endswith(self._token)
+            if told or (number.isdigit() and int(number) >= self._world_size):
                 path.unlink(missing_ok=True)
 
 

@@ -15,6 +15,8 @@ from trainer import watchdog
 from trainer.config.schema import ClusterConfig
 from trainer.distributed import Ranks
 from trainer.run_directory import RunDirectory
+from trainer.watchdog.signs import State
+from trainer.watchdog.watch import Watchdog
 
 ALONE = Ranks(0, 1, 0, 1)
 QUICK = ClusterConfig(stall_timeout_s=20, heartbeat_s=0.02)
@@ -62,6 +64,19 @@ def test_how_a_rank_left(tmp_path: Path, error: BaseException, state: str, words
     with pytest.raises(type(error)), watchdog.watching(run, ALONE, QUICK):
         raise error
     assert (sign_of(run)["state"], sign_of(run)["words"]) == (state, words)
+
+
+def test_a_rank_that_leaves_is_not_called_running_again(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    watch = Watchdog(run, ALONE, QUICK)
+    watch._leaving.acquire()  # as the main thread does, while the watchdog's goes on
+    watch._beat(State.lost, "rank 1 is gone")
+    last = sign_of(run)
+    time.sleep(0.2)
+    assert sign_of(run) == last
+    assert last["state"] == "lost"
+    watch._leaving.release()
+    watch.close(State.done)
 
 
 def test_earlier_attempts_leave_nothing(tmp_path: Path) -> None:

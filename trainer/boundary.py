@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from trainer import watchdog
 from trainer.checkpoint.keeper import Keeper
 from trainer.checkpoint.trainer_state import TrainedPhase
 from trainer.console import LOGGER
@@ -87,6 +88,7 @@ class Boundary:
             self._leave(agreed)
 
     def _agree(self, save: bool) -> Agreed:
+        watchdog.at("comparing notes", waits=True)
         agreed = self._stops.agree(save, self._keeper.failed)
         if agreed.save_failed:
             self._keeper.raise_failures()
@@ -107,6 +109,7 @@ class Boundary:
             )
             for one in phases[: phases.index(phase) + 1]
         ]
+        watchdog.at(f"checkpoint behind step {global_step}")
         self._keeper.save(
             global_step,
             [*self._before, *trained],

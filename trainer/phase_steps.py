@@ -9,6 +9,7 @@ from typing import Any
 
 from data_modules.phase_data_module import PhaseDataModule
 from data_modules.prefetch import prefetched
+from trainer import watchdog
 from trainer.boundary import Boundary
 from trainer.config.schema import Config
 from trainer.console import LOGGER, PhaseProgress
@@ -95,6 +96,7 @@ class PhaseSteps:
             self.boundary.watches["negatives"] = watch.state()
 
         clock = time.perf_counter()
+        watchdog.at(f"step {phase.first_step + first}: data")
         micro_batch_size = self.config.micro_batch_size
         steps = prefetched(
             lambda number: step_data(
@@ -104,6 +106,7 @@ class PhaseSteps:
         )
         for index, (step, waited) in zip(todo, steps, strict=True):
             global_step = phase.first_step + index
+            watchdog.at(f"step {global_step}: forward and backward")
             seed_generators(self.config.seed, global_step, self.ranks.rank)
             sums = self.engine.train_step(step.batches, lr_at(phases, global_step))
             # Figures are read one step late, so that the host never waits for the device.
@@ -115,6 +118,7 @@ class PhaseSteps:
             if global_step < phase.last_step:
                 self.boundary.after_step(phases, phase, global_step, settle)
                 self._evaluate_between(phase, global_step)
+            watchdog.at(f"step {global_step + 1}: data")
             clock = time.perf_counter()  # neither is a part of a step
         settle()
         self._record_mixture(phase)
@@ -137,6 +141,7 @@ class PhaseSteps:
     def _record(
         self, phase: Phase, step: _Pending, progress: PhaseProgress, watch: NegativesWatch
     ) -> None:
+        watchdog.at(f"step {step.global_step}: waiting for its sums", waits=True)
         figures = step.sums.read()
         tokens_per_second = step.data.tokens / step.seconds
         values: dict[str, Any] = {

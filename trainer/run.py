@@ -9,7 +9,7 @@ import torch
 from data_modules.faults import ConfigFault
 from data_modules.phase_data_module import PhaseDataModule
 from data_modules.wording import phase_boundary
-from trainer import distributed
+from trainer import distributed, watchdog
 from trainer.boundary import Boundary
 from trainer.checkpoint.folder import drop_after
 from trainer.checkpoint.keeper import Keeper, model_settings, parameter_shapes
@@ -79,7 +79,9 @@ class Run:
         self._place()
         self._decide_finished()
         self._check_plan()
+        watchdog.at("building the engine")
         self.engine = ZeroEngine(model, len(data.tasks), config, device, ranks.world_size)
+        watchdog.set_group_timeouts(config.cluster.process_group_timeout_s)
         self.keeper = Keeper(config, run, ranks, self.engine, attempt)
         resumed = start.resumed
         self.boundary = Boundary(
@@ -138,7 +140,8 @@ class Run:
         )
         self.course.take(name, choice)
         self.data.decide(name, choice.picked)
-        distributed.on_first_local_rank(self.ranks, lambda: self.data.prepare_plan(name))
+        with watchdog.paused(f"planning phase '{name}'"):
+            distributed.on_first_local_rank(self.ranks, lambda: self.data.prepare_plan(name))
         self.data.load_plan(name)
         return self._place()
 
@@ -168,7 +171,8 @@ class Run:
         faults += frozen_faults(resumed, frozen_checksum(self.engine))
         if faults:
             raise ConfigFault(faults)
-        restore(self.engine, resumed.folder, resumed.marker, resumed.state)
+        with watchdog.paused("reading the checkpoint"):
+            restore(self.engine, resumed.folder, resumed.marker, resumed.state)
         self.keeper.passed_steps = list(resumed.state.passed_steps)
         self.boundary.watches = dict(resumed.state.watches)
         under_way = next((one for one in self.phases if self._is_in(one)), None)
@@ -277,8 +281,10 @@ class Run:
                 self.steps.train(self.phases, phase, self.done)
                 self.done = phase.last_step
             self._finish_phase(phase)
-        self.keeper.settle()
+        with watchdog.paused("finishing the last checkpoint"):
+            self.keeper.settle()
         if self.ranks.is_main:
+            watchdog.at("closing the run")
             close_run(self.console, self.run, self.evaluations)
             self.metrics.pictures(self.phases[-1].last_step, chart_files(self.run))
         self.metrics.close()
@@ -294,6 +300,7 @@ class Run:
         if self.config.evaluation.at_phase_end:
             self._evaluate(phase.name, phase, phase.last_step)
         main = self.ranks.is_main
+        watchdog.at(f"phase '{phase.name}': export")
         if self.config.checkpoint.export:
             done = [one for one in self.phases if one.last_step <= phase.last_step]
             card = model_card(
@@ -316,6 +323,7 @@ class Run:
     def _evaluate(self, column: str, phase: Phase, global_step: int) -> None:
         """Evaluate under the name of a phase or ``initial``; or, in between, of a step."""
         path = self.run.evaluation(column)
+        watchdog.at(f"evaluation '{column}'")
         found = self.evaluator.evaluate(self.engine, phase.name, path.parent)
         if column in (INITIAL, phase.name):
             self.evaluations[column] = found

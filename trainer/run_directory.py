@@ -58,6 +58,15 @@ class RunDirectory:
     def log(self, rank: int) -> Path:
         return self.root / "log" / f"rank_{rank}.log"
 
+    def stacks(self, rank: int) -> Path:
+        """Where a rank's threads were when it left because a rank was lost."""
+        return self.root / "log" / f"rank_{rank}.stacks.txt"
+
+    @property
+    def alive(self) -> Path:
+        """Signs of life of the ranks."""
+        return self.root / "alive"
+
     def phase(self, name: str) -> Path:
         return self.root / "phases" / name
 

@@ -9,6 +9,7 @@ process; ``rank`` None means every rank.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import functools
 import importlib
 import json
@@ -16,6 +17,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -88,6 +90,35 @@ def log_rows(path: str) -> None:
 
     setattr(module, "collate", collected)  # noqa: B010 (mypy would take it for the function's type)
     setattr(owner, "step_batches", logged)  # noqa: B010
+
+
+def on_hosts(hosts: list[str]) -> None:
+    """Ranks take themselves to lie on these hosts, one name per rank, and see no pid of another host."""
+    from trainer.watchdog.signs import Identity
+
+    here = hosts[int(os.environ["RANK"])]
+    real = Identity.of_this_process
+
+    def pretended(rank: int) -> Identity:
+        return dataclasses.replace(real(rank), host=here, pid_space=here)
+
+    Identity.of_this_process = pretended  # type: ignore[method-assign, assignment]
+
+
+def write_group_timeouts(target: str, folder: str) -> None:
+    """Instead of the call, the rank writes down the timeout of every process group it belongs to."""
+    from torch.distributed import distributed_c10d
+
+    def write(*_: Any, **__: Any) -> None:
+        found = [
+            group._get_backend(torch.device("cpu")).options._timeout.total_seconds()
+            for group in distributed_c10d._world.pg_map
+            if not distributed_c10d._rank_not_in_group(group)
+        ]
+        Path(folder, f"timeouts_{os.environ['RANK']}.json").write_text(json.dumps(found))
+
+    owner, name, _ = _found(target)
+    setattr(owner, name, write)
 
 
 def nan_at(target: str, rank: int | None, call: int = 1, calls: int = 1) -> None:

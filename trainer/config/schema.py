@@ -274,10 +274,27 @@ class CheckpointConfig:
 
 @dataclass
 class ClusterConfig:
-    """How processes meet and share a host."""
+    """How processes meet, share a host and watch each other.
+
+    Attributes:
+        process_group_timeout_s: how long a collective waits for the other ranks.
+        stall_timeout_s: a rank that gives no sign of life, or comes to no new place in its work, for so
+            long is lost; None takes nine tenths of ``process_group_timeout_s``.
+        heartbeat_s: how often a rank gives a sign of life and looks for its peers'.
+        threads_per_rank: None divides the host's cores among its ranks.
+    """
 
     process_group_timeout_s: float = 1800.0
-    threads_per_rank: int | None = None  # None: cores / ranks on this host
+    stall_timeout_s: float | None = None
+    heartbeat_s: float = 5.0
+    threads_per_rank: int | None = None
+
+    @property
+    def stall_s(self) -> float:
+        """The stall timeout; sooner than collectives give up, as NCCL then aborts and names nobody."""
+        if self.stall_timeout_s is not None:
+            return self.stall_timeout_s
+        return 0.9 * self.process_group_timeout_s
 
 
 @dataclass

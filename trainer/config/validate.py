@@ -19,6 +19,9 @@ from trainer.config.validate_keeping import keeping_faults
 from trainer.config.validate_mixture import curriculum_faults
 from trainer.deepspeed_config import deepspeed_config
 
+#: Signs of life that fit into the stall timeout: a late one is no death.
+_LEAST_HEARTBEATS = 3
+
 
 def validate(config: Config, dp_world_size: int) -> None:
     """Check the whole configuration.
@@ -149,6 +152,23 @@ def _updates(config: Config) -> Iterator[Fault]:
     yield from faults
 
 
+def _signs_of_life(config: Config) -> Iterator[Fault]:
+    cluster, faults = config.cluster, list[Fault]()
+    above_zero("cluster.stall_timeout_s", cluster.stall_timeout_s, faults)
+    above_zero("cluster.heartbeat_s", cluster.heartbeat_s, faults)
+    stall = cluster.stall_s
+    if not faults and 0 < stall < _LEAST_HEARTBEATS * cluster.heartbeat_s:
+        faults.append(
+            Fault(
+                "cluster.heartbeat_s",
+                f"{cluster.heartbeat_s:g} with a stall timeout of {stall:g} s",
+                f"{_LEAST_HEARTBEATS} signs of life must fit into it",
+                f"Set cluster.heartbeat_s={stall / _LEAST_HEARTBEATS:g} or less.",
+            )
+        )
+    yield from faults
+
+
 def _evaluation(config: Config) -> Iterator[Fault]:
     faults: list[Fault] = []
     at_least("evaluation.rows_per_task", config.evaluation.rows_per_task, 1, faults)
@@ -167,6 +187,7 @@ def _evaluation(config: Config) -> Iterator[Fault]:
         faults.append(Fault("mining.prompt_sets", "empty", "requests are asked in some way"))
     at_least("logging.console_seconds", config.logging.console_seconds, 0, faults)
     at_least("cluster.process_group_timeout_s", config.cluster.process_group_timeout_s, 1, faults)
+    faults += _signs_of_life(config)
     at_least("limits.steps_per_phase", config.limits.steps_per_phase, 1, faults)
     at_least("cluster.threads_per_rank", config.cluster.threads_per_rank, 1, faults)
     yield from faults

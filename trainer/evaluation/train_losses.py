@@ -20,6 +20,7 @@ from data_modules.phase_data_module import PhaseDataModule
 from data_modules.probe_rows import probe_rows
 from data_modules.records import Record
 from data_modules.samples import key_of
+from trainer import watchdog
 from trainer.evaluation.model import EvaluatedModel
 from trainer.run_directory import write_json_lines
 
@@ -81,6 +82,7 @@ def train_losses(
     sums = torch.zeros(len(rows), dtype=torch.float64, device=model.device)
     pad = data.tokenizer.pad_token_id or 0
     for number in range(rank, len(batches), model.world_size):
+        watchdog.at(f"losses of training rows: batch {number + 1} of {len(batches)}")
         places = batches[number]
         batch = collate(
             store,

@@ -149,6 +149,25 @@ RULES: list[Rule] = [
             ("limits.steps_per_phase", 1),
         )
     ),
+    *(
+        (put(f"cluster.{name}", value), f"cluster.{name}", f"{value:g}", "it must be above 0", "")
+        for name in ("stall_timeout_s", "heartbeat_s")
+        for value in (0.0, float("nan"))
+    ),
+    (
+        put("cluster.stall_timeout_s", 14),
+        "cluster.heartbeat_s",
+        "5 with a stall timeout of 14 s",
+        "3 signs of life must fit into it",
+        "cluster.heartbeat_s=4.66667 or less",
+    ),
+    (
+        put("cluster.process_group_timeout_s", 10),
+        "cluster.heartbeat_s",
+        "5 with a stall timeout of 9 s",
+        "3 signs of life must fit into it",
+        "cluster.heartbeat_s=3 or less",
+    ),
 ]
 
 

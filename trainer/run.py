@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -284,15 +285,19 @@ class Run:
         self.metrics.close()
         return self.evaluations
 
-    def _evaluate_between(self, phase: Phase, global_step: int) -> None:
+    def _evaluate_between(
+        self, phase: Phase, global_step: int, settle: Callable[[], None]
+    ) -> None:
         settings = self.config.evaluation
         every, at_end = settings.every_steps, global_step == phase.last_step
         if every and global_step % every == 0 and not (at_end and settings.at_phase_end):
+            settle()
             self._evaluate(step_column(global_step), phase, global_step)
 
     def _finish_phase(self, phase: Phase) -> None:
         if self.config.evaluation.at_phase_end:
             self._evaluate(phase.name, phase, phase.last_step)
+        self._evaluate_between(phase, phase.last_step, lambda: None)
         main = self.ranks.is_main
         if self.config.checkpoint.export:
             done = [one for one in self.phases if one.last_step <= phase.last_step]

@@ -182,10 +182,12 @@ class Run:
 
     def _is_finished(self, phase: Phase) -> bool:
         """Whether nothing is left to be done of a phase that an earlier start trained."""
+        if phase.last_step < self.done:
+            return True  # the weights are those of a later phase
         found = self.run.finished(phase.name)
         return (
             self.start.resumed is not None
-            and self.done >= phase.last_step
+            and self.done == phase.last_step
             and found is not None
             and found["last_step"] == phase.last_step
         )
@@ -222,22 +224,28 @@ class Run:
     def _clear(self) -> None:
         """Take back what an earlier start left behind the point that this one goes on from."""
         run, resumed = self.run, self.start.resumed
+        source = run if resumed is None else RunDirectory(resumed.folder.parent.parent)
         finished = [phase.name for phase in self.phases if self._is_finished(phase)]
         run.begin(
-            [name for name in self.course.phases if name not in finished], self.start.continues
+            [
+                name
+                for name in self.course.phases
+                if name not in finished or source.root != run.root
+            ],
+            self.start.continues,
         )
         if resumed is None:
             run.cut_after(self.start.steps_before)
             return
-        source = RunDirectory(resumed.folder.parent.parent)
         if source.root != run.root:
             run.inherit(source, [*self.start.earlier_phases, *finished])
-        cursors = resumed.state.cursors
+        cursors, first_again = resumed.state.cursors, self.done
         last = resumed.state.phases[-1]
         closed = run.finished(last.name)
         if self.done == last.last_step and closed is not None:
-            cursors = closed["cursors"]  # its evaluation is behind the checkpoint of its last step
-        run.cut(cursors, self.done)
+            # Its evaluation is behind the checkpoint of its last step, and done.
+            cursors, first_again = closed["cursors"], self.done + 1
+        run.cut(cursors, first_again)
         drop_after(run.checkpoints, self.done)
 
     def _earlier_evaluations(self) -> dict[str, Evaluation]:

@@ -89,7 +89,7 @@ class Boundary:
     def _agree(self, save: bool) -> Agreed:
         agreed = self._stops.agree(save, self._keeper.failed)
         if agreed.save_failed:
-            self._keeper.raise_failures()
+            self._keeper.settle()
         return agreed
 
     def _save(self, reason: str) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from data_modules.faults import ConfigFault
+from data_modules.faults import ConfigFault, DataFault, Fault
 from data_modules.phase_data_module import PhaseDataModule
 from data_modules.wording import phase_boundary
 from trainer import distributed
 from trainer.boundary import Boundary
-from trainer.checkpoint.folder import drop_after
+from trainer.checkpoint.folder import Damaged, drop_after
 from trainer.checkpoint.keeper import Keeper, model_settings, parameter_shapes
 from trainer.checkpoint.live_state import frozen_checksum
 from trainer.checkpoint.reader import restore
@@ -169,7 +169,12 @@ class Run:
         faults += frozen_faults(resumed, frozen_checksum(self.engine))
         if faults:
             raise ConfigFault(faults)
-        restore(self.engine, resumed.folder, resumed.marker, resumed.state)
+        try:
+            restore(self.engine, resumed.folder, resumed.marker, resumed.state)
+        except Damaged as damage:
+            rule = "it holds the whole state of every trained parameter"
+            remedy = "Name an older one with resume=CHECKPOINT."
+            raise DataFault(Fault(str(resumed.folder), str(damage), rule, remedy)) from damage
         self.keeper.passed_steps = list(resumed.state.passed_steps)
         self.boundary.watches = dict(resumed.state.watches)
         under_way = next((one for one in self.phases if self._is_in(one)), None)
@@ -224,7 +229,7 @@ class Run:
     def _clear(self) -> None:
         """Take back what an earlier start left behind the point that this one goes on from."""
         run, resumed = self.run, self.start.resumed
-        source = run if resumed is None else RunDirectory(resumed.folder.parent.parent)
+        source = run if resumed is None else resumed.source
         finished = [phase.name for phase in self.phases if self._is_finished(phase)]
         run.begin(
             [
@@ -252,10 +257,10 @@ class Run:
         resumed = self.start.resumed
         run, phases = self.run, list(self.start.earlier_phases)
         if resumed is not None:
-            run = RunDirectory(resumed.folder.parent.parent)
-            phases = [
+            run = resumed.source
+            phases += [
                 phase.name
-                for phase in resumed.state.phases
+                for phase in resumed.state.phases[len(resumed.earlier_phases) :]
                 if self.done >= phase.last_step and run.finished(phase.name) is not None
             ]
         found: dict[str, Evaluation] = {}
@@ -293,9 +298,7 @@ class Run:
         self.metrics.close()
         return self.evaluations
 
-    def _evaluate_between(
-        self, phase: Phase, global_step: int, settle: Callable[[], None]
-    ) -> None:
+    def _evaluate_between(self, phase: Phase, global_step: int, settle: Callable[[], None]) -> None:
         settings = self.config.evaluation
         every, at_end = settings.every_steps, global_step == phase.last_step
         if every and global_step % every == 0 and not (at_end and settings.at_phase_end):

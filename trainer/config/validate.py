@@ -17,6 +17,7 @@ from trainer.config.schema import (
 from trainer.config.validate_data import data_faults
 from trainer.config.validate_mixture import curriculum_faults
 from trainer.deepspeed_config import deepspeed_config
+from trainer.wall_time import wall_seconds
 
 
 def validate(config: Config, dp_world_size: int) -> None:
@@ -34,6 +35,7 @@ def validate(config: Config, dp_world_size: int) -> None:
         *_zero(config),
         *_updates(config),
         *_evaluation(config),
+        *_stopping(config),
     ]
     if faults:
         raise ConfigFault(faults)
@@ -167,4 +169,23 @@ def _evaluation(config: Config) -> Iterator[Fault]:
     at_least("cluster.process_group_timeout_s", config.cluster.process_group_timeout_s, 1, faults)
     at_least("limits.steps_per_phase", config.limits.steps_per_phase, 1, faults)
     at_least("cluster.threads_per_rank", config.cluster.threads_per_rank, 1, faults)
+    yield from faults
+
+
+def _stopping(config: Config) -> Iterator[Fault]:
+    faults: list[Fault] = []
+    at_least("checkpoint.every_steps", config.checkpoint.every_steps, 1, faults)
+    if config.checkpoint.every_minutes is not None:
+        above_zero("checkpoint.every_minutes", config.checkpoint.every_minutes, faults)
+    at_least("checkpoint.keep_last", config.checkpoint.keep_last, 1, faults)
+    if not config.resume.strip():
+        rule = "it is auto, never or a path"
+        faults.append(Fault("resume", "empty", rule, "Set resume=auto."))
+    if config.limits.wall_time is not None:
+        try:
+            wall_seconds(config.limits.wall_time)
+        except ValueError:
+            rule = "it must be written as [days-]hours:minutes:seconds"
+            remedy = "Write 01:30:00 for an hour and a half."
+            faults.append(Fault("limits.wall_time", repr(config.limits.wall_time), rule, remedy))
     yield from faults

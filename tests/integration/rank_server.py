@@ -155,8 +155,8 @@ class Server:
         """Serve until the input ends, which gives None; in a forked child, what it has to do."""
         self.tell({"ready": True})
         while True:
-            due = [one.kill_at for one in self.launches if one.kill_at is not None and one.pids]
-            wait = max(0.0, min(due) - time.monotonic()) if due else None
+            due = [one.kill_at for one in self.launches if one.kill_at not in (None, float("inf"))]
+            wait = max(0.0, min(filter(None, due)) - time.monotonic()) if due else None
             ready = {key.fd for key, _ in self.selector.select(wait)}
             if self.woken in ready:
                 os.read(self.woken, 4096)

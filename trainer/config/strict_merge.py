@@ -72,14 +72,25 @@ def to_config(composed: DictConfig) -> Config:
 
 def to_plain(config: Config) -> dict[str, Any]:
     """The resolved configuration as plain dicts, lists and values, enums by name."""
-    plain = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    plain: dict[str, Any] = _as_plain(config)
+    return plain
+
+
+def _as_plain(value: Any) -> Any:
+    """As ``OmegaConf.to_container`` of the structured config, which takes a second for a real one."""
+    if dataclasses.is_dataclass(value):
+        fields = dataclasses.fields(value)
+        return {field.name: _as_plain(getattr(value, field.name)) for field in fields}
+    if isinstance(value, dict):
+        return {_as_plain(key): _as_plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_plain(one) for one in value]
+    return value.name if isinstance(value, Enum) else value
 
 
 def to_yaml(config: Config) -> str:
     """The resolved configuration as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
+    return OmegaConf.to_yaml(OmegaConf.create(to_plain(config)))
 
 
 def _plain(node: Any, key: str, faults: list[Fault], pending: list[Fault]) -> Any:

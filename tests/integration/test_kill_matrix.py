@@ -1,0 +1,38 @@
+"""Killed at random moments and started again, a run ends as if nothing had happened, to the last bit.
+
+Few kills of every kind of run; ``make kill-matrix`` makes 20 of each and prints the table of
+docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kill_matrix import VARIANTS, Variant, run_variant
+from rank_processes import RankProcesses
+
+KILLS = 3
+# The first four stages; LoRA under two of them.
+FEW = [VARIANTS[0], VARIANTS[1], VARIANTS[3], VARIANTS[4]]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kills")
+
+
+@pytest.fixture(scope="module")
+def server(root: Path) -> Iterator[RankProcesses]:
+    with RankProcesses(root / "server") as server:
+        yield server
+
+
+@pytest.mark.parametrize("variant", FEW, ids=[one.name for one in FEW])
+def test_killed_runs_end_like_the_straight_one(
+    root: Path, server: RankProcesses, variant: Variant
+) -> None:
+    outcome = run_variant(server, root, variant, KILLS, seed=1)
+    assert len(outcome.kills) == KILLS
+    assert outcome.differences == []

@@ -10,6 +10,8 @@ from typing import Any
 from data_modules.faults import ConfigFault, DataFault, Fault
 from trainer import distributed
 from trainer.checkpoint.folder import (
+    COMPLETE,
+    STATE,
     Damaged,
     Marker,
     check_content,
@@ -126,8 +128,9 @@ def find_resumed(config: Config, run: RunDirectory, check: Check | None = None) 
             marker = read_marker(folder)
             check_sizes(folder, marker)
             state = read_state(folder)
-            if state.global_step != marker.global_step:
-                raise Damaged(f"step {state.global_step} is marked as {marker.global_step}")
+            told, marked = _point(state), _point(marker)
+            if told != marked:
+                raise Damaged(f"{STATE} is of {told}, {COMPLETE} of {marked}")
             if only_same and state.settings.get("resume") != config.resume:
                 continue
             if check is not None:
@@ -173,6 +176,10 @@ def _candidates(root: Path, named: Path | None) -> list[tuple[Path, bool]]:
     return [*((folder, True) for folder in own), *((folder, False) for folder in found)]
 
 
+def _point(one: TrainerState | Marker) -> str:
+    return f"step {one.global_step}{', a phase end' if one.phase_end else ''}"
+
+
 def _earlier_phases(config: Config, state: TrainerState) -> tuple[str, ...]:
     """The phases that were trained before the first selected one."""
     first = next(iter(selected(config)))
@@ -182,10 +189,10 @@ def _earlier_phases(config: Config, state: TrainerState) -> tuple[str, ...]:
 
 def _refuse(config: Config, state: TrainerState, folder: Path) -> None:
     """Raise if what was trained is not what the configuration asks for, as far as it tells."""
-    faults = list(_order_faults(config, state))
+    faults, plain = list(_order_faults(config, state)), to_plain(config)
     for key in _SHAPING:
-        faults += _differences(key, _at(state.settings, key), _at(to_plain(config), key))
-    phases = to_plain(config)["curriculum"]["phases"]
+        faults += _differences(key, _at(state.settings, key), _at(plain, key))
+    phases = plain["curriculum"]["phases"]
     for trained in state.phases:
         now = phases.get(trained.name)
         key = f"curriculum.phases.{trained.name}"

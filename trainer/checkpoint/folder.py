@@ -171,7 +171,7 @@ def read_marker(folder: Path) -> Marker:
             name: Written(_number(one["bytes"]), _text(one["sha256"]))
             for name, one in files.items()
         }
-        marker = Marker(_number(step), bool(phase_end), written)
+        marker = Marker(_number(step), _truth(phase_end), written)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Damaged(f"{COMPLETE} is no marker ({error!r})") from error
     strange = [name for name in written if name != STATE and not _SHARD.fullmatch(name)]
@@ -253,6 +253,12 @@ def as_written(found: Mapping[str, Any]) -> Written:
 def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise TypeError(f"{value!r} is no count")
+    return value
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is neither true nor false")
     return value
 
 

@@ -94,6 +94,8 @@ def _check(state: TrainerState) -> None:
     mappings = (state.settings, state.model, state.parameters, state.cursors, state.watches)
     if not all(isinstance(one, dict) for one in mappings):
         raise TypeError("a mapping is expected")
+    if type(state.phase_end) is not bool:
+        raise TypeError(f"a phase ends or not, {state.phase_end!r} is neither")
     _check_whole(state.global_step, state.frozen, state.world_size, state.zero_stage)
     _check_whole(*state.passed_steps, *state.cursors.values())
     for phase in state.phases:

@@ -91,7 +91,7 @@ class Boundary:
         watchdog.at("comparing notes", waits=True)
         agreed = self._stops.agree(save, self._keeper.failed)
         if agreed.save_failed:
-            self._keeper.raise_failures()
+            self._keeper.settle()
         return agreed
 
     def _save(self, reason: str) -> None:

@@ -41,7 +41,8 @@ class PhaseSteps:
     """Trains phases of one run step by step.
 
     Args:
-        evaluate_between: evaluates behind a step if it is time to.
+        evaluate_between: evaluates behind a step if it is time to, once what is still on its way of the
+            step is recorded (its third argument does so): an evaluation is a place to stop at.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class PhaseSteps:
         metrics: Metrics,
         interference: InterferenceWatch,
         boundary: Boundary,
-        evaluate_between: Callable[[Phase, int], None],
+        evaluate_between: Callable[[Phase, int, Callable[[], None]], None],
     ) -> None:
         self.config, self.ranks, self.data, self.engine = config, ranks, data, engine
         self.metrics, self.interference, self.boundary = metrics, interference, boundary
@@ -82,9 +83,6 @@ class PhaseSteps:
         watch = NegativesWatch()
         if first and "negatives" in self.boundary.watches:
             watch.restore(self.boundary.watches["negatives"])
-        if first:
-            # Whatever came behind the checkpoint in its own step was taken back with the rest.
-            self._evaluate_between(phase, steps_done)
         pending: _Pending | None = None
 
         def settle() -> None:
@@ -95,6 +93,9 @@ class PhaseSteps:
                 pending = None
             self.boundary.watches["negatives"] = watch.state()
 
+        if first:
+            # Whatever came behind the checkpoint in its own step was taken back with the rest.
+            self._evaluate_between(phase, steps_done, settle)
         clock = time.perf_counter()
         watchdog.at(f"step {phase.first_step + first}: data")
         micro_batch_size = self.config.micro_batch_size
@@ -117,7 +118,7 @@ class PhaseSteps:
             pending = _Pending(global_step, self.engine.lr, step, sums, seconds, waited)
             if global_step < phase.last_step:
                 self.boundary.after_step(phases, phase, global_step, settle)
-                self._evaluate_between(phase, global_step)
+                self._evaluate_between(phase, global_step, settle)
             watchdog.at(f"step {global_step + 1}: data")
             clock = time.perf_counter()  # neither is a part of a step
         settle()

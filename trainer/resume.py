@@ -10,6 +10,8 @@ from typing import Any
 from data_modules.faults import ConfigFault, DataFault, Fault
 from trainer import distributed
 from trainer.checkpoint.folder import (
+    COMPLETE,
+    STATE,
     Damaged,
     Marker,
     check_content,
@@ -66,10 +68,16 @@ class Resumed:
         return self.state.global_step
 
     @property
+    def source(self) -> RunDirectory:
+        """The run directory that the checkpoint lies in."""
+        return RunDirectory(self.folder.parent.parent)
+
+    @property
     def steps_before(self) -> int:
         """Steps of the phases that the command does not select."""
-        count = len(self.earlier_phases)
-        return self.state.phases[count - 1].last_step if count else 0
+        phases, count = self.state.phases, len(self.earlier_phases)
+        # The first one's may not begin at 1: it may have started from weights alone.
+        return phases[count].first_step - 1 if count < len(phases) else phases[-1].last_step
 
     @property
     def words(self) -> str:
@@ -114,20 +122,19 @@ def find_resumed(config: Config, run: RunDirectory, check: Check | None = None) 
         return None
     named = None if config.resume == AUTO else Path(config.resume)
     root = run.checkpoints
-    if named is None:
-        candidates = checkpoints(root)
-    else:
-        candidates = checkpoints(named / "checkpoints") or checkpoints(named) or [named]
     notes: list[str] = []
-    for folder in candidates:
+    for folder, only_same in _candidates(root, named):
         try:
             marker = read_marker(folder)
             check_sizes(folder, marker)
+            state = read_state(folder)
+            told, marked = _point(state), _point(marker)
+            if told != marked:
+                raise Damaged(f"{STATE} is of {told}, {COMPLETE} of {marked}")
+            if only_same and state.settings.get("resume") != config.resume:
+                continue
             if check is not None:
                 check(folder, marker)
-            state = read_state(folder)
-            if state.global_step != marker.global_step:
-                raise Damaged(f"step {state.global_step} is marked as {marker.global_step}")
         except Damaged as damage:
             notes.append(f"{folder} cannot be used: {damage}")
             continue
@@ -155,6 +162,24 @@ def find_resumed(config: Config, run: RunDirectory, check: Check | None = None) 
     return None
 
 
+def _candidates(root: Path, named: Path | None) -> list[tuple[Path, bool]]:
+    """Checkpoints to look at, in turn; the second tells that one counts only if this command made it.
+
+    Whoever starts the same command again, with the same ``resume=PATH``, goes on from where it got.
+    """
+    own = checkpoints(root)
+    if named is None:
+        return [(folder, False) for folder in own]
+    found = checkpoints(named / "checkpoints") or checkpoints(named) or [named]
+    if found[0].resolve().parent == root.resolve():
+        found = [root / one.resolve().name for one in found]  # however the path is written
+    return [*((folder, True) for folder in own), *((folder, False) for folder in found)]
+
+
+def _point(one: TrainerState | Marker) -> str:
+    return f"step {one.global_step}{', a phase end' if one.phase_end else ''}"
+
+
 def _earlier_phases(config: Config, state: TrainerState) -> tuple[str, ...]:
     """The phases that were trained before the first selected one."""
     first = next(iter(selected(config)))
@@ -164,10 +189,10 @@ def _earlier_phases(config: Config, state: TrainerState) -> tuple[str, ...]:
 
 def _refuse(config: Config, state: TrainerState, folder: Path) -> None:
     """Raise if what was trained is not what the configuration asks for, as far as it tells."""
-    faults = list(_order_faults(config, state))
+    faults, plain = list(_order_faults(config, state)), to_plain(config)
     for key in _SHAPING:
-        faults += _differences(key, _at(state.settings, key), _at(to_plain(config), key))
-    phases = to_plain(config)["curriculum"]["phases"]
+        faults += _differences(key, _at(state.settings, key), _at(plain, key))
+    phases = plain["curriculum"]["phases"]
     for trained in state.phases:
         now = phases.get(trained.name)
         key = f"curriculum.phases.{trained.name}"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from data_modules.faults import ConfigFault
+from data_modules.faults import ConfigFault, DataFault, Fault
 from data_modules.phase_data_module import PhaseDataModule
 from data_modules.wording import phase_boundary
 from trainer import distributed, watchdog
 from trainer.boundary import Boundary
-from trainer.checkpoint.folder import drop_after
+from trainer.checkpoint.folder import Damaged, drop_after
 from trainer.checkpoint.keeper import Keeper, model_settings, parameter_shapes
 from trainer.checkpoint.live_state import frozen_checksum
 from trainer.checkpoint.reader import restore
@@ -171,8 +172,13 @@ class Run:
         faults += frozen_faults(resumed, frozen_checksum(self.engine))
         if faults:
             raise ConfigFault(faults)
-        with watchdog.paused("reading the checkpoint"):
-            restore(self.engine, resumed.folder, resumed.marker, resumed.state)
+        try:
+            with watchdog.paused("reading the checkpoint"):
+                restore(self.engine, resumed.folder, resumed.marker, resumed.state)
+        except Damaged as damage:
+            rule = "it holds the whole state of every trained parameter"
+            remedy = "Name an older one with resume=CHECKPOINT."
+            raise DataFault(Fault(str(resumed.folder), str(damage), rule, remedy)) from damage
         self.keeper.passed_steps = list(resumed.state.passed_steps)
         self.boundary.watches = dict(resumed.state.watches)
         under_way = next((one for one in self.phases if self._is_in(one)), None)
@@ -185,10 +191,12 @@ class Run:
 
     def _is_finished(self, phase: Phase) -> bool:
         """Whether nothing is left to be done of a phase that an earlier start trained."""
+        if phase.last_step < self.done:
+            return True  # the weights are those of a later phase
         found = self.run.finished(phase.name)
         return (
             self.start.resumed is not None
-            and self.done >= phase.last_step
+            and self.done == phase.last_step
             and found is not None
             and found["last_step"] == phase.last_step
         )
@@ -225,32 +233,38 @@ class Run:
     def _clear(self) -> None:
         """Take back what an earlier start left behind the point that this one goes on from."""
         run, resumed = self.run, self.start.resumed
+        source = run if resumed is None else resumed.source
         finished = [phase.name for phase in self.phases if self._is_finished(phase)]
         run.begin(
-            [name for name in self.course.phases if name not in finished], self.start.continues
+            [
+                name
+                for name in self.course.phases
+                if name not in finished or source.root != run.root
+            ],
+            self.start.continues,
         )
         if resumed is None:
             run.cut_after(self.start.steps_before)
             return
-        source = RunDirectory(resumed.folder.parent.parent)
         if source.root != run.root:
             run.inherit(source, [*self.start.earlier_phases, *finished])
-        cursors = resumed.state.cursors
+        cursors, first_again = resumed.state.cursors, self.done
         last = resumed.state.phases[-1]
         closed = run.finished(last.name)
         if self.done == last.last_step and closed is not None:
-            cursors = closed["cursors"]  # its evaluation is behind the checkpoint of its last step
-        run.cut(cursors, self.done)
+            # Its evaluation is behind the checkpoint of its last step, and done.
+            cursors, first_again = closed["cursors"], self.done + 1
+        run.cut(cursors, first_again)
         drop_after(run.checkpoints, self.done)
 
     def _earlier_evaluations(self) -> dict[str, Evaluation]:
         resumed = self.start.resumed
         run, phases = self.run, list(self.start.earlier_phases)
         if resumed is not None:
-            run = RunDirectory(resumed.folder.parent.parent)
-            phases = [
+            run = resumed.source
+            phases += [
                 phase.name
-                for phase in resumed.state.phases
+                for phase in resumed.state.phases[len(resumed.earlier_phases) :]
                 if self.done >= phase.last_step and run.finished(phase.name) is not None
             ]
         found: dict[str, Evaluation] = {}
@@ -290,15 +304,17 @@ class Run:
         self.metrics.close()
         return self.evaluations
 
-    def _evaluate_between(self, phase: Phase, global_step: int) -> None:
+    def _evaluate_between(self, phase: Phase, global_step: int, settle: Callable[[], None]) -> None:
         settings = self.config.evaluation
         every, at_end = settings.every_steps, global_step == phase.last_step
         if every and global_step % every == 0 and not (at_end and settings.at_phase_end):
+            settle()
             self._evaluate(step_column(global_step), phase, global_step)
 
     def _finish_phase(self, phase: Phase) -> None:
         if self.config.evaluation.at_phase_end:
             self._evaluate(phase.name, phase, phase.last_step)
+        self._evaluate_between(phase, phase.last_step, lambda: None)
         main = self.ranks.is_main
         watchdog.at(f"phase '{phase.name}': export")
         if self.config.checkpoint.export:

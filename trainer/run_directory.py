@@ -140,7 +140,11 @@ class RunDirectory:
         return {path.name: path.stat().st_size for path in self.logs_of_steps if path.is_file()}
 
     def cut(self, cursors: Mapping[str, int], global_step: int) -> None:
-        """Take back what was written after the cursors were: those steps are trained again."""
+        """Take back what was written after the cursors were: those steps are trained again.
+
+        Args:
+            global_step: evaluations between phases of this step and later ones go.
+        """
         for path in self.logs_of_steps:
             length = cursors.get(path.name, 0)
             if path.is_file() and path.stat().st_size > length:

@@ -50,9 +50,12 @@ def find_start(config: Config, run: RunDirectory, check: Check | None = None) ->
     """
     resumed = find_resumed(config, run, check)
     if resumed is not None:
-        return Start(
-            config.init_from, resumed.steps_before, resumed.earlier_phases, resumed.words, resumed
-        )
+        behind = _weights_of(config, resumed)
+        init_from = config.init_from
+        if init_from is None and behind and resumed.source.export(behind[-1]).is_dir():
+            init_from = str(resumed.source.export(behind[-1]))
+        earlier = (*behind, *resumed.earlier_phases)
+        return Start(init_from, resumed.steps_before, earlier, resumed.words, resumed)
     if config.init_from is not None:
         return Start(config.init_from, 0, (), f"Starts from init_from={config.init_from}.")
     order = list(config.curriculum.phases)
@@ -71,3 +74,13 @@ def find_start(config: Config, run: RunDirectory, check: Check | None = None) ->
     source = "random weights" if model.init is Init.random else str(model.path)
     why = f"; no finished phase '{before[-1]}' in {run.root}" if before else ""
     return Start(None, 0, (), f"Starts from the model itself ({source}{why}).")
+
+
+def _weights_of(config: Config, resumed: Resumed) -> tuple[str, ...]:
+    """Finished phases whose weights alone the run of a checkpoint had started from."""
+    first = resumed.state.phases[0]
+    order = list(config.curriculum.phases)
+    if first.first_step == 1 or first.name not in order:
+        return ()
+    before = order[: order.index(first.name)]
+    return tuple(name for name in before if resumed.source.finished(name) is not None)

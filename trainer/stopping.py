@@ -25,6 +25,9 @@ from trainer.distributed import Ranks
 from trainer.run_directory import RunDirectory
 
 _LOOK_SECONDS = 1.0  # between looks at the STOP file: it may lie on a slow network disk
+# A signal that comes again so soon is the same one: a job's scheduler signals launchers and ranks, and
+# launchers pass on to their ranks what they get.
+_SAME_SECONDS = 3.0
 _RANKS = 1 << 20
 
 
@@ -85,7 +88,8 @@ class Stops:
     """Hears requests to leave, and makes the ranks agree on them.
 
     Until :meth:`begin_training` a first signal ends the process at once, as there is nothing to save.
-    A second signal always does.
+    So does a second signal that comes later than launchers pass a first one on; but what follows
+    SIGUSR1, a warning ahead of the end, is the first.
 
     Args:
         group: for host memory; None is a single process.
@@ -106,6 +110,7 @@ class Stops:
             age = max(0.0, time.time() - psutil.Process().create_time())
             self._deadline = time.monotonic() - age + wall_seconds(wall_time)
         self._heard = Reason.NONE
+        self._heard_at = 0.0
         self._training = False
         self._looked = float("-inf")
         self._before: dict[int, Any] = {}
@@ -130,10 +135,14 @@ class Stops:
         self._before.clear()
 
     def _hear(self, number: int, _: FrameType | None) -> None:
-        if self._heard is not Reason.NONE:
+        reason, now = _SIGNALS[signal.Signals(number)], time.monotonic()
+        only_warned = self._heard is Reason.SIGUSR1 and reason is not Reason.SIGUSR1
+        if self._heard is not Reason.NONE and not only_warned:
+            if now - self._heard_at < _SAME_SECONDS:
+                return
             # Asked twice: whoever asks cannot wait. What is on disk stays as it is.
             os._exit(128 + number)
-        self._heard = _SIGNALS[signal.Signals(number)]
+        self._heard, self._heard_at = reason, now
         if not self._training:
             self._leave_at_once(self._heard)
 

@@ -93,7 +93,26 @@ def complete(scratch: Path, folder: Path, marker: Marker) -> None:
         remove(folder)
     scratch.rename(folder)
     sync_folder(folder.parent)
-    write_synced(folder.parent / LATEST, folder.name + "\n")
+    _point_latest(folder.parent)
+
+
+def newest(root: Path) -> Path | None:
+    """The newest complete checkpoint; its files are not looked at."""
+    for folder in checkpoints(root):
+        try:
+            read_marker(folder)
+        except Damaged:
+            continue
+        return folder
+    return None
+
+
+def _point_latest(root: Path) -> None:
+    found = newest(root)
+    if found is None:
+        (root / LATEST).unlink(missing_ok=True)
+    else:
+        write_synced(root / LATEST, found.name + "\n")
 
 
 def remove(folder: Path) -> None:
@@ -103,21 +122,25 @@ def remove(folder: Path) -> None:
 
 
 def prune(root: Path, keep_last: int) -> None:
-    """Delete all but the newest ``keep_last`` checkpoints and those of phase ends."""
-    for folder in checkpoints(root)[keep_last:]:
+    """Delete all but the newest ``keep_last`` complete checkpoints and those of phase ends."""
+    complete_ones = 0
+    for folder in checkpoints(root):
         try:
             spared = read_marker(folder).phase_end
+            complete_ones += 1
         except Damaged:
-            spared = False  # newer ones are complete
-        if not spared:
+            spared = complete_ones == 0
+        if complete_ones > keep_last and not spared:
             remove(folder)
 
 
 def drop_after(root: Path, global_step: int) -> None:
     """Delete checkpoints of later steps, which are about to be trained again."""
-    for folder in checkpoints(root):
-        if step_of(folder) > global_step:
-            remove(folder)
+    later = [folder for folder in checkpoints(root) if step_of(folder) > global_step]
+    for folder in later:
+        remove(folder)
+    if later:
+        _point_latest(root)
 
 
 def checkpoints(root: Path) -> list[Path]:
@@ -148,7 +171,7 @@ def read_marker(folder: Path) -> Marker:
             name: Written(_number(one["bytes"]), _text(one["sha256"]))
             for name, one in files.items()
         }
-        marker = Marker(_number(step), bool(phase_end), written)
+        marker = Marker(_number(step), _truth(phase_end), written)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Damaged(f"{COMPLETE} is no marker ({error!r})") from error
     strange = [name for name in written if name != STATE and not _SHARD.fullmatch(name)]
@@ -230,6 +253,12 @@ def as_written(found: Mapping[str, Any]) -> Written:
 def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise TypeError(f"{value!r} is no count")
+    return value
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is neither true nor false")
     return value
 
 

@@ -91,7 +91,12 @@ class Keeper:
 
         Args:
             phases: as far as they are trained, the one under way last.
+
+        Raises:
+            TrainingFault: some rank could not write the one before.
         """
+        began = time.perf_counter()
+        self.settle()
         if self._frozen is None:
             self._frozen = frozen_checksum(self._engine)
         state = TrainerState(
@@ -111,11 +116,9 @@ class Keeper:
             reason=reason,
         )
         fragments = owned_fragments(self._engine, self._ranks.rank, self._ranks.world_size)
-        try:
-            self.stalls.append(self._writer.save(fragments, state))
-            self.newest = global_step
-        except SaveFailed:
-            pass  # `failed` tells; the ranks agree on it behind the next step
+        self._writer.save(fragments, state)
+        self.newest = global_step
+        self.stalls.append(time.perf_counter() - began)
         self._last = time.monotonic()
 
     def settle(self) -> None:
@@ -124,38 +127,29 @@ class Keeper:
         Raises:
             TrainingFault: some rank could not write it.
         """
-        message = ""
+        # The main rank's writer waits for the others' files, so they are asked first.
+        others = distributed.gather(self._ranks, None if self._ranks.is_main else self._failure())
+        if any(failure is not None for _, failure in others):
+            self._writer.give_up()
+        all_ranks = enumerate(distributed.gather(self._ranks, self._failure()))
+        failures = [(rank, host, one) for rank, (host, one) in all_ranks if one is not None]
+        if failures:
+            causes = [one for one in failures if not one[2].is_elsewhere] or failures
+            words = "; ".join(f"rank {rank} on {host}: {failure}" for rank, host, failure in causes)
+            left = folders.newest(self._run.checkpoints)
+            kept = "There is none yet." if left is None else f"The last complete one is {left}."
+            raise TrainingFault(
+                f"A checkpoint could not be written: {words}. {kept} Mend it (free disk space?) and "
+                "start the same command again."
+            )
+
+    def _failure(self) -> SaveFailed | None:
+        """Wait for this rank's writer; why it could not write."""
         try:
             self._writer.wait()
-        except SaveFailed as error:
-            message = str(error)
-        self.raise_failures(message)
-
-    def raise_failures(self, message: str | None = None) -> None:
-        """Raise on every rank if any could not write; collective.
-
-        Args:
-            message: this rank's failure; None asks the writer.
-        """
-        if message is None:
-            try:
-                self._writer.wait()
-                message = ""
-            except SaveFailed as error:
-                message = str(error)
-        messages = distributed.gather(self._ranks, message)
-        failures = [
-            f"rank {rank} on {host}: {one}"
-            for rank, (host, one) in enumerate(messages)
-            if one and "has not written" not in one
-        ] or [f"rank {rank} on {host}: {one}" for rank, (host, one) in enumerate(messages) if one]
-        if failures:
-            left = folders.checkpoints(self._run.checkpoints)
-            kept = f"The last complete one is {left[0]}." if left else "There is none yet."
-            raise TrainingFault(
-                f"A checkpoint could not be written: {'; '.join(failures)}. {kept} Mend it (free disk "
-                "space?) and start the same command again."
-            )
+        except SaveFailed as failure:
+            return failure
+        return None
 
 
 def model_settings(engine: ZeroEngine) -> dict[str, Any]:

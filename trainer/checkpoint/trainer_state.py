@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,20 +94,13 @@ def _check(state: TrainerState) -> None:
     mappings = (state.settings, state.model, state.parameters, state.cursors, state.watches)
     if not all(isinstance(one, dict) for one in mappings):
         raise TypeError("a mapping is expected")
-    numbers = [state.global_step, state.frozen, state.world_size, state.zero_stage]
-    numbers += [*state.passed_steps, *state.cursors.values()]
-    numbers += [size for shape in state.parameters.values() for size in shape]
+    if type(state.phase_end) is not bool:
+        raise TypeError(f"a phase ends or not, {state.phase_end!r} is neither")
+    _check_whole(state.global_step, state.frozen, state.world_size, state.zero_stage)
+    _check_whole(*state.passed_steps, *state.cursors.values())
     for phase in state.phases:
-        numbers += [phase.first_step, phase.last_step]
-        if not isinstance(phase.name, str) or not isinstance(phase.settings, dict):
-            raise TypeError("a phase has a name and settings")
-    if not all(isinstance(one, int) and not isinstance(one, bool) for one in numbers):
-        raise TypeError("a whole number is expected")
-    _check_values(state)
-
-
-def _check_values(state: TrainerState) -> None:
-    if not isinstance(state.adam_step, int | float) or state.adam_step < 0:
+        _check_phase(phase)
+    if type(state.adam_step) not in (int, float) or not 0 <= state.adam_step < math.inf:
         raise ValueError(f"Adam cannot have counted {state.adam_step!r} updates")
     if not state.phases:
         raise ValueError("a checkpoint is of some phase")
@@ -115,3 +109,18 @@ def _check_values(state: TrainerState) -> None:
     last = state.phases[-1]
     if not last.first_step <= state.global_step <= last.last_step:
         raise ValueError(f"step {state.global_step} lies outside of phase '{last.name}'")
+    for shape in state.parameters.values():
+        _check_whole(*shape)
+
+
+def _check_phase(phase: TrainedPhase) -> None:
+    _check_whole(phase.first_step, phase.last_step)
+    texts = (phase.name, phase.fingerprint)
+    if not all(isinstance(one, str) for one in texts) or not isinstance(phase.settings, dict):
+        raise TypeError("a phase has a name, a fingerprint and settings")
+
+
+def _check_whole(*values: object) -> None:
+    for value in values:
+        if type(value) is not int:
+            raise TypeError(f"a whole number is expected, not {value!r}")

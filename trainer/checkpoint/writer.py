@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -19,10 +19,16 @@ from trainer.checkpoint.shard_file import Written, write_shard
 from trainer.checkpoint.trainer_state import TrainerState
 
 _POLL_SECONDS = 0.05
+_MISSING = "has not written its part"
 
 
 class SaveFailed(Exception):
     """A checkpoint could not be written; earlier ones are as they were."""
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the cause lies with another rank."""
+        return str(self).endswith(_MISSING)
 
 
 class Writer:
@@ -50,6 +56,7 @@ class Writer:
         self._attempt, self._keep_last, self._patience = attempt, keep_last, patience_s
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
+        self._given_up = threading.Event()
         self._buffers: dict[str, torch.Tensor] = {}
 
     def save(self, fragments: Iterable[Fragment], state: TrainerState) -> float:
@@ -59,13 +66,18 @@ class Writer:
             Seconds for which training stood still.
 
         Raises:
-            SaveFailed: this or an earlier checkpoint could not be written here.
+            SaveFailed: an earlier checkpoint could not be written here.
         """
         began = time.perf_counter()
         self.wait()
-        tensors = self._copied(fragments)
+        # The text is made here: lists and dicts in the state go on changing, as tensors do.
+        work = (
+            self._copied(fragments),
+            Marker(state.global_step, state.phase_end, {}),
+            state.text(),
+        )
         self._thread = threading.Thread(
-            target=self._run, args=(tensors, state), name="checkpoint writer", daemon=True
+            target=self._run, args=work, name="checkpoint writer", daemon=True
         )
         self._thread.start()
         return time.perf_counter() - began
@@ -74,6 +86,10 @@ class Writer:
     def failed(self) -> bool:
         """Whether a checkpoint could not be written; :meth:`wait` says why."""
         return self._error is not None
+
+    def give_up(self) -> None:
+        """Stop waiting for the other ranks' files: one of them will not come."""
+        self._given_up.set()
 
     def wait(self) -> None:
         """Wait until nothing is on its way.
@@ -107,8 +123,8 @@ class Writer:
             torch.cuda.synchronize()
         return copies
 
-    def _run(self, tensors: dict[str, torch.Tensor], state: TrainerState) -> None:
-        folder = self._root / folders.step_name(state.global_step)
+    def _run(self, tensors: dict[str, torch.Tensor], marker: Marker, state: str) -> None:
+        folder = self._root / folders.step_name(marker.global_step)
         scratch = folders.scratch_of(folder, self._attempt)
         try:
             scratch.mkdir(parents=True, exist_ok=True)
@@ -117,10 +133,12 @@ class Writer:
             folders.write_synced(self._note(scratch, self._rank), json.dumps(asdict(written)))
             if self._rank == 0:
                 files = self._all_shards(scratch)
-                files[folders.STATE] = folders.write_synced(scratch / folders.STATE, state.text())
-                folders.complete(scratch, folder, Marker(state.global_step, state.phase_end, files))
+                files[folders.STATE] = folders.write_synced(scratch / folders.STATE, state)
+                folders.complete(scratch, folder, replace(marker, files=files))
                 folders.prune(self._root, self._keep_last)
         except Exception as error:  # it is raised in the training thread, at the next step boundary
+            if isinstance(error, FileNotFoundError) and not scratch.is_dir():
+                error = SaveFailed(f"another rank {_MISSING}")  # and removed what there was
             self._error = error
             # Frees the disk, and tells the other ranks that this checkpoint will not be.
             shutil.rmtree(scratch, ignore_errors=True)
@@ -131,8 +149,9 @@ class Writer:
         for rank in range(self._world_size):
             note = self._note(scratch, rank)
             while not note.is_file():
-                if time.monotonic() > deadline or not scratch.is_dir():
-                    raise SaveFailed(f"rank {rank} has not written its part")
+                late = time.monotonic() > deadline or self._given_up.is_set()
+                if late or not scratch.is_dir():
+                    raise SaveFailed(f"rank {rank} {_MISSING}")
                 time.sleep(_POLL_SECONDS)
             files[shard_name(rank, self._world_size)] = as_written(json.loads(note.read_text()))
             note.unlink()

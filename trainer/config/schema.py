@@ -261,7 +261,7 @@ class CheckpointConfig:
             being stopped, and in between as the next two say.
         every_steps: also after every so many optimizer steps; None does not.
         every_minutes: also when so long has passed since the last; None does not.
-        keep_last: of these, the newest so many are kept; those of phase ends all are.
+        keep_last: the newest so many are kept, and all of phase ends.
         export: write a Hugging Face model directory at phase ends.
     """
 

@@ -10,6 +10,8 @@ _CLOCK = re.compile(r"(?:(\d{1,6})-)?(\d{1,6}):([0-5]?\d):([0-5]?\d)")
 def wall_seconds(text: str) -> float:
     """Seconds of ``[days-]hours:minutes:seconds``.
 
+    SLURM's shorter forms are refused: ``30:00`` means minutes to it, and hours to most people.
+
     Raises:
         ValueError: it is not written so.
     """

@@ -34,9 +34,10 @@ def keeping_faults(config: Config) -> Iterator[Fault]:
         try:
             above_zero("limits.wall_time", wall_seconds(config.limits.wall_time), faults)
         except ValueError as error:
-            rule = "a time is written as SLURM writes it: 47:30:00, or 2-00:00:00"
+            rule = "a time is written in full, as SLURM does: 47:30:00, or 2-00:00:00"
             faults.append(Fault("limits.wall_time", str(error), rule))
-    if config.resume not in ("auto", "never") and not Path(config.resume).is_dir():
+    named = config.resume.strip()
+    if named not in ("auto", "never") and not (named and Path(named).is_dir()):
         faults.append(
             Fault(
                 "resume",

@@ -38,7 +38,7 @@ from trainer.evaluation.results import Evaluation
 from trainer.export import export
 from trainer.interference.watch import InterferenceWatch
 from trainer.metrics import Metrics, open_metrics
-from trainer.model import adapt, check_vocabulary, load_model, load_tokenizer, max_positions
+from trainer.model import adapt, checked_tokenizer, load_model, max_positions
 from trainer.model_card import model_card
 from trainer.negatives_watch import NegativesWatch
 from trainer.objective import row_weights
@@ -65,10 +65,9 @@ def make_data(
         course: None leaves every phase that picks its tasks with all that it may pick.
 
     Raises:
-        ConfigFault: the tokenizer cannot be loaded or does not fit the model.
+        ConfigFault: files of the model are damaged, or its tokenizer cannot be loaded or does not fit.
     """
-    tokenizer = load_tokenizer(config.model, init_from)
-    check_vocabulary(config.model, tokenizer, init_from)
+    tokenizer = checked_tokenizer(config.model, init_from)
     course = course or listed_course(config)
     return PhaseDataModule(
         data=config.data,
@@ -107,9 +106,10 @@ def train(config: Config) -> dict[str, Evaluation]:
     device = distributed.init(config.cluster, ranks)
     distributed.on_first_local_rank(ranks, data.prepare)
     data.load()
-    model = adapt(
-        load_model(config.model, data.tokenizer, start.init_from, config.seed), config.adaptation
+    model = distributed.on_every_rank(
+        ranks, lambda: load_model(config.model, data.tokenizer, start.init_from, config.seed)
     )
+    model = adapt(model, config.adaptation)
     return Run(config, ranks, run, start, course, data, model, device).all_phases()
 
 

@@ -198,7 +198,8 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSON-lines file; none where there is no file."""
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(encoding="utf-8") as file:  # str.splitlines also splits inside texts, at U+2028
+        return [json.loads(line) for line in file]
 
 
 def write_json_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:

@@ -19,7 +19,7 @@ from trainer.distributed import Ranks
 from trainer.evaluation import results as evaluation_results
 from trainer.evaluation.results import Evaluation
 from trainer.faults import TrainingFault
-from trainer.model import adapt, check_vocabulary, load_model, load_tokenizer
+from trainer.model import adapt, checked_tokenizer, load_model
 from trainer.resume import verified_together
 from trainer.run import Run
 from trainer.run_directory import INITIAL, RunDirectory, write_json
@@ -40,8 +40,7 @@ def make_data(
     Raises:
         ConfigFault: the tokenizer cannot be loaded or does not fit the model.
     """
-    tokenizer = load_tokenizer(config.model, init_from)
-    check_vocabulary(config.model, tokenizer, init_from)
+    tokenizer = checked_tokenizer(config.model, init_from)
     course = course or listed_course(config)
     return PhaseDataModule(
         data=config.data,
@@ -121,10 +120,10 @@ def _train(
     data.load()
     torch.manual_seed(config.seed)
     with watchdog.paused("loading the model"):
-        model = adapt(
-            load_model(config.model, data.tokenizer, start.init_from, config.seed),
-            config.adaptation,
+        model = distributed.on_every_rank(
+            ranks, lambda: load_model(config.model, data.tokenizer, start.init_from, config.seed)
         )
+        model = adapt(model, config.adaptation)
     made = Run(config, ranks, run, start, course, data, model, device, stops, attempt)
     stops.begin_training()
     return made.all_phases()

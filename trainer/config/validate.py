@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_modules.disk import place_fault
 from data_modules.faults import ConfigFault, Fault
 from trainer.config.rules import above_zero, at_least, share
 from trainer.config.schema import (
@@ -48,6 +49,12 @@ def _run(config: Config) -> Iterator[Fault]:
     for key in ("run_name", "output_dir"):
         if not getattr(config, key).strip():
             yield Fault(key, "empty", "a run is kept under it", f"Set {key}=...")
+    places = {"output_dir": config.output_dir, "data.cache_dir": config.data.cache_dir}
+    for key, place in places.items():
+        # a shared cache that is complete may be read-only
+        fault = place_fault(key, Path(place), writable=key == "output_dir")
+        if fault is not None:
+            yield fault
 
 
 def _batch(config: Config, dp_world_size: int) -> Iterator[Fault]:

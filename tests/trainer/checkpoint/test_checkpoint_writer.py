@@ -50,7 +50,7 @@ def state_of(root: Path, global_step: int) -> TrainerState:
 
 
 def writer_of(root: Path, rank: int = 0, world_size: int = 1, patience: float = 60.0) -> Writer:
-    return Writer(root, rank, world_size, "test", 9, patience)
+    return Writer(root, rank, world_size, "test", 99, patience)
 
 
 def assert_whole(folder: Path, global_step: int) -> None:
@@ -162,7 +162,7 @@ def test_a_full_disk_leaves_earlier_ones_as_they_were(
         assert not writer.failed
         writer.save(made_fragments(0, 1, 2), state_of(root, 2))
         for _ in range(2):  # it goes on saying so
-            with pytest.raises(SaveFailed, match="^No space left on device$"):
+            with pytest.raises(SaveFailed, match=r"^No space left on device$"):
                 writer.wait()
         assert writer.failed
         with pytest.raises(SaveFailed):

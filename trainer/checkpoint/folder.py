@@ -108,11 +108,15 @@ def newest(root: Path) -> Path | None:
 
 
 def _point_latest(root: Path) -> None:
+    """Write ``latest`` anew: for people and other programs, as this one looks for itself."""
     found = newest(root)
-    if found is None:
-        (root / LATEST).unlink(missing_ok=True)
-    else:
-        write_synced(root / LATEST, found.name + "\n")
+    try:
+        if found is not None:
+            write_synced(root / LATEST, found.name + "\n")
+            return
+    except OSError:
+        pass  # the disk is full; that does not make the checkpoint a failure
+    (root / LATEST).unlink(missing_ok=True)
 
 
 def remove(folder: Path) -> None:
@@ -126,11 +130,13 @@ def prune(root: Path, keep_last: int) -> None:
     complete_ones = 0
     for folder in checkpoints(root):
         try:
-            spared = read_marker(folder).phase_end
-            complete_ones += 1
+            phase_end = read_marker(folder).phase_end
         except Damaged:
-            spared = complete_ones == 0
-        if complete_ones > keep_last and not spared:
+            if complete_ones:
+                remove(folder)
+            continue
+        complete_ones += 1
+        if complete_ones > keep_last and not phase_end:
             remove(folder)
 
 

@@ -255,7 +255,7 @@ COMMAND_LINES = {
 def test_command_line_that_composes_nothing(folder: Folder, said: str) -> None:
     folder.overrides = [said]
     code, output = run([sys.executable, str(REPOSITORY / "launch/plan.py")], folder)
-    assert code == USER_FAULT_EXIT, output
+    assert code == exit_codes.USER_FAULT, output
     assert output.startswith("polyphase: 1 fault:\n")
     assert COMMAND_LINES[said] in output
     assert "Traceback" not in output

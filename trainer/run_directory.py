@@ -50,6 +50,11 @@ class RunDirectory:
         """One line for every measurement of gradient conflict."""
         return self.root / "interference.jsonl"
 
+    @property
+    def faults(self) -> Path:
+        """One line for every step that the guard found bad; see ``trainer.guard``."""
+        return self.root / "faults.jsonl"
+
     def log(self, rank: int) -> Path:
         return self.root / "log" / f"rank_{rank}.log"
 

@@ -19,12 +19,14 @@ class Limit:
         tokens: their answer tokens in the step.
         expected: the nll sum of these tokens if their tasks lose what they lately did, in nats.
         most: the nll sum at which the step is still fine.
+        enforced: a step that breaks it is vetoed; else it is only found out afterwards.
     """
 
     task_ids: tuple[int, ...] = ()
     tokens: int = 0
     expected: float = 0.0
     most: float = math.inf
+    enforced: bool = True
 
     def watched(self, nll: list[float]) -> float:
         """What the watched tasks lost, of the nll sums of all tasks."""
@@ -85,7 +87,7 @@ class Veto:
             grad_norm = grad_norm.detach().to(sums.device)
         # a sum is finite only if all of its terms are
         bad = ~torch.isfinite(sums.sum() + grad_norm)
-        if self._limit.task_ids:
+        if self._limit.task_ids and self._limit.enforced:
             bad |= (sums * self._mask()).sum() > self._limit.most
         return bad
 

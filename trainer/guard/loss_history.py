@@ -10,9 +10,9 @@ from typing import Any
 SMOOTHING = 0.95
 #: Steps of a task before its losses say what is usual.
 FIRST_STEPS = 10
-#: A task that was away for more steps than this begins anew: the model forgets. In 74 benchmark runs, a task
-#: that a phase came back to lost up to a hundred times what it did when it was left.
-MOST_AWAY = 20
+#: A task that was away for more steps than this begins anew, since the model forgets: in benchmark runs, tasks
+#: that a phase came back to lost up to a hundred times what they did when they were left.
+MOST_AWAY = 10
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ from trainer.console import LOGGER, PhaseProgress
 from trainer.curriculum import Phase, lr_at
 from trainer.distributed import Ranks, seed_generators
 from trainer.engine import StepSums, ZeroEngine
+from trainer.guard.guard import Action
+from trainer.guard.limit import Limit
+from trainer.guard.step_guard import StepGuard
 from trainer.interference.watch import InterferenceWatch
 from trainer.metrics import Metrics
 from trainer.negatives_watch import NegativesWatch
@@ -32,9 +35,22 @@ class _Pending:
     global_step: int
     lr: float
     data: StepData
+    limit: Limit
     sums: StepSums
     seconds: float
     waited: float
+
+
+class RollBack(Exception):
+    """A step is taken back, with all behind the last checkpoint; raised on every rank.
+
+    Attributes:
+        pass_over: global steps that are left out for good.
+    """
+
+    def __init__(self, step: int, pass_over: Sequence[int]) -> None:
+        super().__init__(f"step {step}")
+        self.step, self.pass_over = step, tuple(pass_over)
 
 
 class PhaseSteps:
@@ -53,11 +69,13 @@ class PhaseSteps:
         engine: ZeroEngine,
         metrics: Metrics,
         interference: InterferenceWatch,
+        guard: StepGuard,
         boundary: Boundary,
         evaluate_between: Callable[[Phase, int, Callable[[], None]], None],
     ) -> None:
         self.config, self.ranks, self.data, self.engine = config, ranks, data, engine
-        self.metrics, self.interference, self.boundary = metrics, interference, boundary
+        self.metrics, self.interference = metrics, interference
+        self.guard, self.boundary = guard, boundary
         self._evaluate_between = evaluate_between
 
     def train(self, phases: list[Phase], phase: Phase, steps_done: int) -> None:
@@ -68,6 +86,7 @@ class PhaseSteps:
             steps_done: steps that the run has behind it.
 
         Raises:
+            RollBack: a step was so bad that the run goes back to its last checkpoint.
             Stopped: the ranks were asked to leave.
             TrainingFault: training cannot go on.
         """
@@ -92,6 +111,7 @@ class PhaseSteps:
                 self._record(phase, pending, progress, watch)
                 pending = None
             self.boundary.watches["negatives"] = watch.state()
+            self.boundary.watches["guard"] = self.guard.state()
 
         if first:
             # Whatever came behind the checkpoint in its own step was taken back with the rest.
@@ -109,13 +129,14 @@ class PhaseSteps:
             global_step = phase.first_step + index
             watchdog.at(f"step {global_step}: forward and backward")
             seed_generators(self.config.seed, global_step, self.ranks.rank)
-            sums = self.engine.train_step(step.batches, lr_at(phases, global_step))
+            limit = self.guard.limit_for(step.answer_tokens)
+            sums = self.engine.train_step(step.batches, lr_at(phases, global_step), limit)
             # Figures are read one step late, so that the host never waits for the device.
             if pending is not None:
                 self._record(phase, pending, progress, watch)
             self.interference.after_step(phase.name, global_step)
             seconds = time.perf_counter() - clock
-            pending = _Pending(global_step, self.engine.lr, step, sums, seconds, waited)
+            pending = _Pending(global_step, self.engine.lr, step, limit, sums, seconds, waited)
             if global_step < phase.last_step:
                 self.boundary.after_step(phases, phase, global_step, settle)
                 self._evaluate_between(phase, global_step, settle)
@@ -167,8 +188,17 @@ class PhaseSteps:
             if number:
                 values[f"negative/p/{task}"] = p / number
                 values[f"negative/tokens/{task}"] = int(number)
+        if figures.skipped:
+            values["skipped"] = True
         self.metrics.write(step.global_step, values)
-        warning = watch.warning(losses, any(figures.negative_tokens))
+        verdict = self.guard.after_step(
+            phase, step.global_step, figures, step.data.answer_tokens, step.limit
+        )
+        if verdict is not None and verdict.action is Action.rollback:
+            raise RollBack(step.global_step, verdict.pass_over)
+        warning = None
+        if not figures.skipped:
+            warning = watch.warning(losses, any(figures.negative_tokens))
         if warning is not None:
             LOGGER.warning("phase '%s': %s", phase.name, warning)
         progress.update(

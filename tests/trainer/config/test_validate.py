@@ -14,6 +14,8 @@ from trainer.config.schema import (
     Init,
     ModelConfig,
     Offload,
+    OnNonFinite,
+    OnSpike,
     Precision,
 )
 from trainer.config.validate import validate
@@ -147,6 +149,10 @@ RULES: list[Rule] = [
             ("cluster.process_group_timeout_s", 1),
             ("cluster.threads_per_rank", 1),
             ("limits.steps_per_phase", 1),
+            ("faults.spike_margin", 0),
+            ("faults.most_skips", 0),
+            ("faults.most_rollbacks", 0),
+            ("faults.rollback_before", 0),
         )
     ),
     *(
@@ -167,6 +173,24 @@ RULES: list[Rule] = [
         "5 with a stall timeout of 9 s",
         "3 signs of life must fit into it",
         "cluster.heartbeat_s=3 or less",
+    ),
+    (put("faults.spike_factor", 1.0), "faults.spike_factor", "1", "it must be above 1", "Try 2."),
+    (
+        put("faults.spike_factor", float("nan")),
+        "faults.spike_factor",
+        "nan",
+        "it must be above 1",
+        "Try 2.",
+    ),
+    *(
+        (
+            both(put("checkpoint.sharded", False), put(f"faults.{key}", value)),
+            "faults",
+            "rollback without checkpoint.sharded",
+            "rolls back to its last checkpoint",
+            "checkpoint.sharded=true",
+        )
+        for key, value in (("nonfinite", OnNonFinite.rollback), ("spike", OnSpike.rollback))
     ),
 ]
 

@@ -15,7 +15,7 @@ from trainer.config.schema import Config
 from trainer.console import LOGGER, PhaseProgress
 from trainer.curriculum import Phase, lr_at
 from trainer.distributed import Ranks, seed_generators
-from trainer.engine import StepSums, ZeroEngine
+from trainer.engine import StepFigures, StepSums, ZeroEngine
 from trainer.guard.guard import Action
 from trainer.guard.limit import Limit
 from trainer.guard.step_guard import StepGuard
@@ -163,24 +163,48 @@ class PhaseSteps:
     def _record(
         self, phase: Phase, step: _Pending, progress: PhaseProgress, watch: NegativesWatch
     ) -> None:
+        """Write a step's figures down, and judge it.
+
+        Raises:
+            RollBack, TrainingFault: as :meth:`train`.
+        """
         watchdog.at(f"step {step.global_step}: waiting for its sums", waits=True)
         figures = step.sums.read()
         tokens_per_second = step.data.tokens / step.seconds
         values: dict[str, Any] = {
             "phase": phase.name,
-            "loss": figures.loss,
             "lr": step.lr,
-            "grad_norm": figures.grad_norm,
             "tokens": step.data.tokens,
             "tokens_per_second": tokens_per_second,
             "data_wait_seconds": step.waited,
         }
-        losses = {
-            task: figures.nll[self.data.tasks.index(task)] / count
-            for task, count in step.data.answer_tokens.items()
-        }
-        for task, count in step.data.answer_tokens.items():
-            values[f"loss/{task}"] = losses[task]
+        if figures.skipped:
+            values["skipped"] = True  # its figures, which may be no numbers, are in faults.jsonl
+        else:
+            values |= self._losses(figures, step.data)
+        try:
+            self.metrics.write(step.global_step, values)
+        except OSError as error:
+            self.boundary.cannot_write(f"{error.strerror} (metrics)")
+        verdict = self.guard.after_step(
+            phase, step.global_step, figures, step.data.answer_tokens, step.limit
+        )
+        if verdict is not None and verdict.action is Action.rollback:
+            raise RollBack(step.global_step, verdict.pass_over)
+        if not figures.skipped:
+            losses = {task: values[f"loss/{task}"] for task in step.data.answer_tokens}
+            warning = watch.warning(losses, any(figures.negative_tokens))
+            if warning is not None:
+                LOGGER.warning("phase '%s': %s", phase.name, warning)
+        progress.update(
+            step.global_step - phase.first_step + 1, figures.loss, tokens_per_second, step.lr
+        )
+
+    def _losses(self, figures: StepFigures, data: StepData) -> dict[str, Any]:
+        """The figures of a step that was taken in."""
+        values: dict[str, Any] = {"loss": figures.loss, "grad_norm": figures.grad_norm}
+        for task, count in data.answer_tokens.items():
+            values[f"loss/{task}"] = figures.nll[self.data.tasks.index(task)] / count
             values[f"tokens/{task}"] = count
         for task, p, number in zip(
             self.data.tasks, figures.negative_p, figures.negative_tokens, strict=True
@@ -188,19 +212,4 @@ class PhaseSteps:
             if number:
                 values[f"negative/p/{task}"] = p / number
                 values[f"negative/tokens/{task}"] = int(number)
-        if figures.skipped:
-            values["skipped"] = True
-        self.metrics.write(step.global_step, values)
-        verdict = self.guard.after_step(
-            phase, step.global_step, figures, step.data.answer_tokens, step.limit
-        )
-        if verdict is not None and verdict.action is Action.rollback:
-            raise RollBack(step.global_step, verdict.pass_over)
-        warning = None
-        if not figures.skipped:
-            warning = watch.warning(losses, any(figures.negative_tokens))
-        if warning is not None:
-            LOGGER.warning("phase '%s': %s", phase.name, warning)
-        progress.update(
-            step.global_step - phase.first_step + 1, figures.loss, tokens_per_second, step.lr
-        )
+        return values

@@ -337,6 +337,9 @@ class Run:
                 break
             except RollBack as back:
                 self._roll_back(back)
+            except TrainingFault:
+                self.keeper.finish()  # what is on its way is of good steps
+                raise
         with watchdog.paused("finishing the last checkpoint"):
             self.keeper.settle()
         if self.ranks.is_main:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from data_modules.phase_data_module import PhaseDataModule
 from data_modules.wording import phase_boundary
 from trainer import distributed, watchdog
 from trainer.boundary import Boundary
-from trainer.checkpoint.folder import Damaged, drop_after
+from trainer.checkpoint.folder import Damaged
 from trainer.checkpoint.keeper import Keeper, model_settings, parameter_shapes
 from trainer.checkpoint.live_state import frozen_checksum
 from trainer.checkpoint.reader import restore
@@ -23,6 +23,7 @@ from trainer.console import LOGGER, make_console, start_logging
 from trainer.course import Course
 from trainer.curriculum import Phase
 from trainer.distributed import Ranks
+from trainer.earlier_starts import clear, earlier_evaluations, is_finished, take_back
 from trainer.engine import ZeroEngine
 from trainer.evaluation import results as evaluation_results
 from trainer.evaluation.evaluate import Evaluator
@@ -82,7 +83,7 @@ class Run:
         self.config, self.ranks, self.run, self.start, self.data = config, ranks, run, start, data
         self.course = course
         self.done = start.steps_done
-        self.evaluations = self._earlier_evaluations()
+        self.evaluations = earlier_evaluations(run, start)
         self.phases: list[Phase] = []
         self.plan: Any = {}
         self.fingerprints: dict[str, str] = {}
@@ -223,7 +224,7 @@ class Run:
         self._stand_at(found, sorted(passed))
         self.guard.roll_back(found.state.watches.get("guard"))
         if self.ranks.is_main:
-            self._take_back(found, {self.run.faults.name})
+            take_back(self.run, found, {self.run.faults.name})
         LOGGER.warning(
             "back at step %d (%s); steps %s are left out", self.done, found.folder, sorted(passed)
         )
@@ -231,23 +232,13 @@ class Run:
     def _is_in(self, phase: Phase) -> bool:
         return phase.first_step <= self.done <= phase.last_step
 
-    def _is_finished(self, phase: Phase) -> bool:
-        """Whether nothing is left to be done of a phase that an earlier start trained."""
-        if phase.last_step < self.done:
-            return True  # the weights are those of a later phase
-        found = self.run.finished(phase.name)
-        return (
-            self.done == phase.last_step
-            and found is not None
-            and found["last_step"] == phase.last_step
-        )
-
     def _open(self) -> Metrics:
         """Write the run's own description, print the plan, open logs and metrics."""
         config, run, main = self.config, self.run, self.ranks.is_main
         replaces = run.metrics.is_file() and not self.start.continues
         if main:
-            self._clear()
+            finished = [one.name for one in self.phases if is_finished(run, one, self.done)]
+            clear(run, self.start, self.course.phases, finished)
             write_text(run.root / "config.yaml", to_yaml(config))
             write_json(run.root / "plan.json", self.plan)
             write_json(run.root / "environment.json", environment(self.ranks.world_size))
@@ -270,61 +261,6 @@ class Run:
         return open_metrics(
             config.logging, config.run_name, run, to_plain(config), self.start.continues, main
         )
-
-    def _clear(self) -> None:
-        """Take back what an earlier start left behind the point that this one goes on from."""
-        run, resumed = self.run, self.start.resumed
-        source = run if resumed is None else resumed.source
-        finished = [phase.name for phase in self.phases if self._is_finished(phase)]
-        run.begin(
-            [
-                name
-                for name in self.course.phases
-                if name not in finished or source.root != run.root
-            ],
-            self.start.continues,
-        )
-        if resumed is None:
-            run.cut_after(self.start.steps_before)
-            return
-        if source.root != run.root:
-            run.inherit(source, [*self.start.earlier_phases, *finished])
-        self._take_back(resumed)
-
-    def _take_back(self, found: Found, spared: Collection[str] = ()) -> None:
-        """Take back what was measured and saved behind a checkpoint.
-
-        Args:
-            spared: files that keep what was written since.
-        """
-        run = self.run
-        cursors, first_again = found.state.cursors, self.done
-        last = found.state.phases[-1]
-        closed = run.finished(last.name)
-        if self.done == last.last_step and closed is not None:
-            # Its evaluation is behind the checkpoint of its last step, and done.
-            cursors, first_again = closed["cursors"], self.done + 1
-        now = {name: length for name, length in run.cursors().items() if name in spared}
-        run.cut({**cursors, **now}, first_again)
-        drop_after(run.checkpoints, self.done)
-
-    def _earlier_evaluations(self) -> dict[str, Evaluation]:
-        resumed = self.start.resumed
-        run, phases = self.run, list(self.start.earlier_phases)
-        if resumed is not None:
-            run = resumed.source
-            phases += [
-                phase.name
-                for phase in resumed.state.phases[len(resumed.earlier_phases) :]
-                if self.done >= phase.last_step and run.finished(phase.name) is not None
-            ]
-        found: dict[str, Evaluation] = {}
-        if self.start.continues:
-            for column in (INITIAL, *phases):
-                path = run.evaluation(column)
-                if path.is_file():
-                    found[column] = evaluation_results.load(path)
-        return found
 
     def all_phases(self) -> dict[str, Evaluation]:
         """Train, evaluate and export phase by phase."""
@@ -355,7 +291,7 @@ class Run:
             if name in self.course.waiting:
                 self._pick_tasks(name)
             phase = self.phases[number]
-            if self._is_finished(phase):
+            if is_finished(self.run, phase, self.done):
                 continue
             if self.done < phase.last_step:
                 if (

@@ -237,7 +237,9 @@ def test_all_damaged_is_a_fault_of_the_data(run: RunDirectory) -> None:
 def test_a_marker_and_its_state_must_tell_the_same(run: RunDirectory, key: str) -> None:
     write(run, 2, 4)
     value = {"global_step": 5, "phase_end": False}[key]
-    change_json(run.checkpoints / step_name(4) / COMPLETE, lambda marker: marker.update({key: value}))
+    change_json(
+        run.checkpoints / step_name(4) / COMPLETE, lambda marker: marker.update({key: value})
+    )
     resumed = found(made_config(run.root), run)
     assert resumed.global_step == 2
     assert f"{STATE} is of step 4, a phase end, {COMPLETE} of step" in resumed.notes[0]

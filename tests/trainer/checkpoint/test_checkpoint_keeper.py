@@ -86,9 +86,7 @@ def test_steps_are_due_by_their_number(run: RunDirectory) -> None:
 def test_time_is_up_by_the_clock(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    keepers_of = {
-        minutes: made_keeper(run, every_minutes=minutes) for minutes in (None, 0.5, 10.0)
-    }
+    keepers_of = {minutes: made_keeper(run, every_minutes=minutes) for minutes in (None, 0.5, 10.0)}
     off = made_keeper(run, every_minutes=0.5, sharded=False)
     now += 30.0
     assert [minutes for minutes, one in keepers_of.items() if one.time_is_up()] == [0.5]
@@ -187,7 +185,9 @@ def test_the_main_rank_is_told_of_anothers_failure_before_it_waits(
     with pytest.raises(TrainingFault) as caught:
         keeper.settle()
     assert time.monotonic() - began < 5
-    cause = f"A checkpoint could not be written: rank {world_size - 1} on node1: Disk quota exceeded."
+    cause = (
+        f"A checkpoint could not be written: rank {world_size - 1} on node1: Disk quota exceeded."
+    )
     assert str(caught.value).startswith(cause), "that others waited in vain is not a cause"
 
 

@@ -80,9 +80,9 @@ def test_what_is_not_there_is_damage(folder: Path) -> None:
     reader = ShardReader(folder, read_marker(folder))
     cases = [("other", 0, 1, 0), (NAME, 0, 13, 12), (NAME, 12, 1, 12), (NAME, 40, 2, 40)]
     for name, start, size, missing in cases:
-        with pytest.raises(Damaged, match=f"fp32 of {name} is missing from element {missing} on"):
+        with pytest.raises(Damaged, match=rf"fp32 of {name} is missing from element {missing} on"):
             reader.read_into(torch.zeros(size), MASTER, name, start)
-    with pytest.raises(Damaged, match="grad of model.a.weight is missing"):
+    with pytest.raises(Damaged, match=r"grad of model\.a\.weight is missing"):
         reader.read_into(torch.zeros(1), "grad", NAME, 0)
 
 
@@ -91,7 +91,7 @@ def test_a_gap_is_damage(folder: Path) -> None:
     tensors = load(path.read_bytes())
     tensors.pop(next(key for key in tensors if key.startswith(MASTER) and key.endswith(NAME)))
     write_shard(path, tensors)
-    with pytest.raises(Damaged, match=f"fp32 of {NAME} is missing from element 6 on"):
+    with pytest.raises(Damaged, match=rf"fp32 of {NAME} is missing from element 6 on"):
         read_whole(folder, read_marker(folder))
 
 

@@ -149,6 +149,11 @@ RULES: list[Rule] = [
             ("limits.steps_per_phase", 1),
         )
     ),
+    (put("checkpoint.every_steps", 0), "checkpoint.every_steps", "0", "at least 1", ""),
+    (put("checkpoint.every_minutes", 0.0), "checkpoint.every_minutes", "0", "above 0", ""),
+    (put("checkpoint.keep_last", 0), "checkpoint.keep_last", "0", "at least 1", ""),
+    (put("limits.wall_time", "90"), "limits.wall_time", "'90'", "hours:minutes", "01:30:00"),
+    (put("resume", " "), "resume", "empty", "auto, never or a path", "resume=auto"),
 ]
 
 

@@ -61,10 +61,10 @@ def test_wall_time(text: str, seconds: float) -> None:
 # SLURM reads 90 and 90:00 as minutes, 1-12 as days and hours; people do not.
 @pytest.mark.parametrize(
     "text",
-    (
+    [
         *("", "90", "30:00", "1-12", "1-12:30", "1:60:00", "1:00:60", "-1:00:00", "1:2:3:4"),
         *("1h", "UNLIMITED", " 1:00:00", "1:00:00\n", "1.5:00:00"),
-    ),
+    ],
 )
 def test_no_wall_time(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

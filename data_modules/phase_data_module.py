@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from data_modules.chat import ChatFormat
 from data_modules.collate import Batch, collate
 from data_modules.config import BoundaryConfig, DataConfig, PromptSet
+from data_modules.disk import written_below
 from data_modules.evaluation_rows import EvalRow, read_eval_rows
 from data_modules.mixture import MixtureConfig
 from data_modules.packing import lay_out
@@ -30,6 +32,7 @@ from data_modules.records import Reject
 from data_modules.rejects import RejectCounts, add_counts
 from data_modules.roles import resolve_roles
 from data_modules.samples import SampleStore
+from data_modules.sealing import is_whole, made_anew
 from data_modules.wording import phase_boundary
 
 
@@ -97,11 +100,19 @@ class PhaseDataModule:
         """Read, clean, tokenise and plan what is not cached yet.
 
         Raises:
-            DataFault: unreadable files, too many unusable rows, or as in :meth:`make_plan`.
+            DataFault: unreadable files, too many unusable rows, no room for what is made of them, or as
+            in :meth:`make_plan`.
         """
         # Read for its faults alone: a bad evaluation file must not stop a run at its first phase end.
         read_all_eval_records(self.data)
-        self.__dict__["cleaned"] = clean_rows(self.data, self.trained_tasks, progress)
+        with self._writing():
+            self._prepare(progress)
+
+    def _prepare(self, progress: Progress) -> None:
+        self._keep_cleaned(clean_rows(self.data, self.trained_tasks, progress))
+        if not all(is_whole(self.store_folder(phase)) for phase in self.mixtures):
+            # they are read: a look at the sizes of their files is not enough
+            self._keep_cleaned(clean_rows(self.data, self.trained_tasks, progress, thorough=True))
         for phase in self.mixtures:
             tokenise(
                 self.tasks,
@@ -118,6 +129,13 @@ class PhaseDataModule:
             else:
                 self.prepare_plan(phase)
 
+    def _keep_cleaned(self, cleaned: Cleaned) -> None:
+        self.__dict__["cleaned"] = cleaned
+
+    def _writing(self) -> AbstractContextManager[None]:
+        """Work that writes to the cache: a full or read-only disk is the user's fault."""
+        return written_below("data.cache_dir", Path(self.data.cache_dir))
+
     def prepare_plan(self, phase: str) -> None:
         """Plan a phase, unless its plan is cached.
 
@@ -125,8 +143,9 @@ class PhaseDataModule:
             DataFault: as in :meth:`make_plan`.
         """
         folder = self.plan_folder(phase)
-        if not folder.is_dir():
-            self.make_plan(phase).save(folder)
+        with self._writing():
+            if made_anew(folder):
+                self.make_plan(phase).save(folder)
 
     def load(self) -> None:
         """Map the prepared samples and plans."""

@@ -8,11 +8,11 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from data_modules.samples import SampleStore, scratch_beside
+from data_modules.samples import SampleStore, damaged, saved_array, saved_object
+from data_modules.sealing import scratch_beside
 
 _CHUNK = 1 << 20  # rows looked at at once: bounds memory where there are tens of millions
 _VALUES = (
@@ -159,11 +159,19 @@ class PhasePlan:
 
     @classmethod
     def load(cls, folder: Path, store: SampleStore) -> PhasePlan:
-        """Memory-map a saved plan over the store that it was made from."""
-        values: dict[str, Any] = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-        assert values.pop("store_rows") == len(store), f"{folder} is a plan of another store"
+        """Memory-map a saved plan over the store that it was made from.
+
+        Raises:
+            DataFault: its files are missing or damaged, or it is a plan of another store.
+        """
+        values = saved_object(folder, "plan.json")
+        rows = saved_array(folder, "rows")
+        if values.pop("store_rows", None) != len(store):
+            raise damaged(folder, "it is a plan of another store")
+        if set(values) != set(_VALUES) or rows.dtype.kind != "i" or not len(rows):
+            raise damaged(folder, "it holds something else than a plan")
         values["weighted_sources"] = tuple(values["weighted_sources"])
-        return cls(store=store, rows=np.load(folder / "rows.npy", mmap_mode="r"), **values)
+        return cls(store=store, rows=rows, **values)
 
 
 def _chunks(count: int) -> Iterator[slice]:

@@ -19,7 +19,12 @@ RejectCounts = dict[str, dict[str, int]]
 
 def reject_line(reject: Reject) -> str:
     """One line of a rejects file."""
-    return json.dumps(asdict(reject), ensure_ascii=False) + "\n"
+    line = json.dumps(asdict(reject), ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which no file can hold as it is
+        line = json.dumps(asdict(reject))
+    return line + "\n"
 
 
 def record_text(record: Record) -> str:

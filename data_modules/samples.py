@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from data_modules.faults import DataFault, Fault
+from data_modules.sealing import scratch_beside
 
 # name -> (dtype, whether there is one entry a token and not one a sample)
 _ARRAYS: dict[str, tuple[type, bool]] = {
@@ -168,12 +169,63 @@ class SampleStore:
 
     @classmethod
     def load(cls, folder: Path) -> SampleStore:
-        """Memory-map a saved store."""
+        """Memory-map a saved store.
+
+        Raises:
+            DataFault: files are missing or damaged, or do not belong together.
+        """
         arrays: dict[str, Any] = {
-            name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in (*_ARRAYS, "offsets")
+            name: saved_array(folder, name, dtype) for name, (dtype, _) in _ARRAYS.items()
         }
-        names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
-        return cls(**arrays | {name: tuple(names[name]) for name in _NAMES})
+        offsets = saved_array(folder, "offsets", np.int64)
+        tokens, rows = int(offsets[-1]) if len(offsets) else -1, len(offsets) - 1
+        for name, (_, per_token) in _ARRAYS.items():
+            if len(arrays[name]) != (tokens if per_token else rows):
+                seen = f"{name}.npy has {len(arrays[name]):,} entries, offsets.npy tells of "
+                raise damaged(folder, f"{seen}{rows:,} samples with {tokens:,} tokens")
+        names = saved_object(folder, "names.json")
+        try:
+            named = {name: tuple(map(str, names[name])) for name in _NAMES}
+        except (KeyError, TypeError) as error:
+            raise damaged(folder, f"names.json has no list of {error}") from error
+        return cls(offsets=offsets, **arrays | named)
+
+
+def saved_array(folder: Path, name: str, dtype: Any = None) -> np.ndarray:
+    """Memory-map one array, one entry behind the other, of a cache entry.
+
+    Raises:
+        DataFault: the file is missing or cut short, or holds something else.
+    """
+    try:
+        array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise damaged(folder, f"{name}.npy cannot be read ({error})") from error
+    if array.ndim != 1 or (dtype is not None and array.dtype != dtype):
+        raise damaged(folder, f"{name}.npy holds {array.dtype} {list(array.shape)}")
+    return array
+
+
+def saved_object(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON object of a cache entry.
+
+    Raises:
+        DataFault: the file is missing or no JSON object.
+    """
+    try:
+        value = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(folder, f"{name} cannot be read ({error})") from error
+    if not isinstance(value, dict):
+        raise damaged(folder, f"{name} holds {type(value).__name__}")
+    return value
+
+
+def damaged(folder: Path, seen: str) -> DataFault:
+    """The fault of a cache entry that is not what was written there."""
+    first = seen.splitlines()[0] if seen else seen
+    rule = "entries of the cache are read as they were written"
+    return DataFault(Fault(str(folder), first, rule, f"Delete {folder}: it is made again."))
 
 
 def join_stores(tasks: tuple[str, ...], parts: Sequence[Path], folder: Path) -> None:
@@ -214,28 +266,3 @@ class _Numbers(dict[str, int]):
     def of(self, names: Sequence[str]) -> np.ndarray:
         """int64: the numbers of some names; unknown ones get the next."""
         return np.array([self.setdefault(name, len(self)) for name in names], dtype=np.int64)
-
-
-class scratch_beside:  # noqa: N801 (a context manager, used like a function)
-    """A folder that takes the place of ``folder`` when all of it is written."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> Path:
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        name = tempfile.mkdtemp(dir=self.folder.parent, prefix=self.folder.name + ".tmp")
-        self.scratch = Path(name)
-        self.scratch.chmod(0o755)  # mkdtemp's 0700 would shut out others who share the cache
-        return self.scratch
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
-            shutil.rmtree(self.scratch, ignore_errors=True)
-            return
-        try:
-            self.scratch.rename(self.folder)
-        except OSError:  # another process finished the same, identical, store first
-            shutil.rmtree(self.scratch)
-            if not self.folder.is_dir():
-                raise

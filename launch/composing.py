@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -29,6 +30,8 @@ CONFIG_NAME = "train"
 _PLAIN_OVERRIDE = re.compile(r"(?!hydra\.)(\w+(?:\.[\w-]+)*)=")
 _CONFIG_FOLDER = REPOSITORY / "conf"
 _SELECT = "curriculum.select"
+# what Hydra says of its own inside
+_INSIDE = ("full_key:", "object_type=", "reference_type=", "See https://", "Set the environment")
 
 
 def start(command: Callable[[Config], object]) -> None:
@@ -37,18 +40,43 @@ def start(command: Callable[[Config], object]) -> None:
     Under ``--multirun`` it runs once for every combination of values.
     """
     clean_arguments()
+    is_running = False
 
     @hydra.main(version_base="1.3", config_path=str(_CONFIG_FOLDER), config_name=CONFIG_NAME)
     def main(composed: DictConfig) -> None:
+        nonlocal is_running
+        is_running = True
         report_faults(lambda: command(checked_config(composed)))
+        is_running = False
 
+    # Hydra then hands on what it finds wrong; else it prints its own inside and exits with 1.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         main()
+    except Exception as error:
+        if is_running:
+            raise
+        report_faults(partial(refuse, error))
     finally:
         if "torch" in sys.modules:  # else there is no process group, and importing it takes seconds
             from trainer.distributed import shutdown
 
             shutdown()
+
+
+def refuse(error: Exception) -> None:
+    """Turn what Hydra raises while it composes into a fault of the command line.
+
+    Raises:
+        ConfigFault: always.
+    """
+    causes = [error] if error.__cause__ is None else [error, error.__cause__]
+    lines = [line.strip() for one in causes for line in str(one).splitlines()]
+    told = [line for line in lines if line and not line.startswith(_INSIDE)]
+    seen = " ".join(dict.fromkeys(told)) or type(error).__name__
+    rule = "a configuration must be composed of it"
+    remedy = "See conf/ for the groups and their files, and quote what the shell would change."
+    raise ConfigFault(Fault("command line", seen.rstrip("."), rule, remedy)) from error
 
 
 def addable(overrides: list[str]) -> list[str]:

@@ -68,7 +68,7 @@ class VersionRun:
         seen = [one.lstrip("+") for one in made["command"][1:]]
         place = f"output_dir={self.folder}"
         wanted = [one.lstrip("+") for one in self.command(overrides) if one != place]
-        seen = [one for one in seen if not one.startswith("output_dir=")]
+        seen = [one for one in seen if not one.startswith(("output_dir=", "resume="))]
         return "" if seen == wanted else " ".join(seen)
 
 
@@ -92,11 +92,16 @@ def own_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in _LAUNCHERS}
 
 
-def run(one: VersionRun, overrides: list[str]) -> int:
-    """Train and evaluate one version; what it prints goes to a file beside its directory."""
+def run(one: VersionRun, overrides: list[str], again: bool) -> int:
+    """Train and evaluate one version; what it prints goes to a file beside its directory.
+
+    Args:
+        again: from its start; else an interrupted one goes on where its last checkpoint is.
+    """
     one.begin()
     script = str(REPOSITORY / "launch/train.py")
     command = [sys.executable, script, *one.command(overrides)]
+    command += ["resume=never"] if again else []
     start = time.perf_counter()
     with one.folder.with_suffix(".log").open("w", encoding="utf-8") as log:
         code = subprocess.run(
@@ -126,7 +131,7 @@ def main(given: list[str]) -> int:
     for one in kept:
         print(f"{one.folder.name}: finished before, kept", flush=True)
     with ThreadPoolExecutor(max(1, options.at_once)) as pool:
-        codes = list(pool.map(lambda one: run(one, overrides), todo))
+        codes = list(pool.map(lambda one: run(one, overrides, options.again), todo))
     from trainer.report.versions import compare_versions
 
     compare_versions([one.folder for one in runs if one.is_finished], options.output)

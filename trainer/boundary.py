@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from trainer import watchdog
 from trainer.checkpoint.keeper import Keeper
 from trainer.checkpoint.trainer_state import TrainedPhase
 from trainer.console import LOGGER
@@ -86,7 +87,12 @@ class Boundary:
         if agreed.reason is not Reason.NONE:
             self._leave(agreed)
 
+    def cannot_write(self, words: str) -> None:
+        """Take note that this rank cannot write: all ranks leave behind the step."""
+        self._keeper.broken(words)
+
     def _agree(self, save: bool) -> Agreed:
+        watchdog.at("comparing notes", waits=True)
         agreed = self._stops.agree(save, self._keeper.failed)
         if agreed.save_failed:
             self._keeper.settle()
@@ -107,6 +113,7 @@ class Boundary:
             )
             for one in phases[: phases.index(phase) + 1]
         ]
+        watchdog.at(f"checkpoint behind step {global_step}")
         self._keeper.save(
             global_step,
             [*self._before, *trained],

@@ -122,6 +122,27 @@ def on_first_local_rank(ranks: Ranks, work: Callable[[], None]) -> None:
             raise one
 
 
+def on_every_rank(ranks: Ranks, make: Callable[[], Made]) -> Made:
+    """What ``make`` returns on this rank; collective.
+
+    Raises:
+        UserFault: on every rank, if any rank's ``make`` raised one; no rank is left waiting.
+    """
+    made: Any = None
+    fault: UserFault | None = None
+    try:
+        made = make()
+    except UserFault as error:
+        fault = error
+    faults: list[UserFault | None] = [None] * ranks.world_size
+    dist.all_gather_object(faults, fault)
+    for one in faults:
+        if one is not None:
+            raise one
+    result: Made = made
+    return result
+
+
 def from_main(ranks: Ranks, make: Callable[[], Made]) -> Made:
     """What ``make`` returns on the main rank, on every rank; collective.
 

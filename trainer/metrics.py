@@ -66,7 +66,7 @@ class WandbSink:
             raise ConfigFault(
                 Fault(
                     "logging.wandb_mode",
-                    f"{config.wandb_mode.value}: {str(error).splitlines()[0]}",
+                    f"{config.wandb_mode.value}: {next(iter(str(error).splitlines()), '')}",
                     "Weights & Biases must accept the run",
                     "Run `wandb login` once, or set logging.wandb_mode=offline.",
                 )

@@ -92,12 +92,10 @@ def mine(config: Config) -> dict[str, MinedRows]:
         if not any(one.prompt_set is prompt_set for some in requests.values() for one in some):
             words = "prompt set '%s' asks nothing: no task has cues, or templates, for it"
             LOGGER.warning(words, prompt_set.value)
-    loaded = LoadedModel(
-        load_model(config.model, data.tokenizer, config.init_from, config.seed),
-        len(data.tasks),
-        device,
-        ranks.world_size,
+    model = distributed.on_every_rank(
+        ranks, lambda: load_model(config.model, data.tokenizer, config.init_from, config.seed)
     )
+    loaded = LoadedModel(model, len(data.tasks), device, ranks.world_size)
     # Another task's answer may be longer than any of the task asked.
     longest = max(settings.max_new_tokens for settings in config.data.tasks.values())
     answers = {

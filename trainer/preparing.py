@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from data_modules.disk import written_below
 from data_modules.phase_data_module import PhaseDataModule
 from data_modules.prepare.pool import Progress as Report
 from data_modules.report import print_preview, print_report, render_page
@@ -39,9 +40,10 @@ def prepare(config: Config) -> None:
     data, course = _prepared(config, console)
     report = prepare_report(data, time.monotonic() - started)
     folder = Path(config.output_dir) / "data"
-    write_json(folder / "report.json", report)
-    write_text(folder / "report.html", render_page(report))
-    shutil.copyfile(data.rejects_file(next(iter(data.mixtures))), folder / "rejects.jsonl")
+    with written_below("output_dir", Path(config.output_dir)):
+        write_json(folder / "report.json", report)
+        write_text(folder / "report.html", render_page(report))
+        shutil.copyfile(data.rejects_file(next(iter(data.mixtures))), folder / "rejects.jsonl")
     print_report(console, report)
     _print_picked(console, course, data)
     for name in ("report.html", "report.json", "rejects.jsonl"):

@@ -55,8 +55,22 @@ class RunDirectory:
         """What Weights & Biases knows the run by."""
         return self.root / "wandb.id"
 
+    @property
+    def faults(self) -> Path:
+        """One line for every step that the guard found bad; see ``trainer.guard``."""
+        return self.root / "faults.jsonl"
+
     def log(self, rank: int) -> Path:
         return self.root / "log" / f"rank_{rank}.log"
+
+    def stacks(self, rank: int) -> Path:
+        """Where a rank's threads were when it left because a rank was lost."""
+        return self.root / "log" / f"rank_{rank}.stacks.txt"
+
+    @property
+    def alive(self) -> Path:
+        """Signs of life of the ranks."""
+        return self.root / "alive"
 
     def phase(self, name: str) -> Path:
         return self.root / "phases" / name
@@ -124,7 +138,7 @@ class RunDirectory:
     @property
     def logs_of_steps(self) -> list[Path]:
         """Files of JSON lines that grow while the run trains."""
-        return [self.metrics, self.interference]
+        return [self.metrics, self.interference, self.faults]
 
     def cursors(self) -> dict[str, int]:
         """How long every file of :attr:`logs_of_steps` is now, in bytes."""
@@ -189,7 +203,8 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSON-lines file; none where there is no file."""
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(encoding="utf-8") as file:  # str.splitlines also splits inside texts, at U+2028
+        return [json.loads(line) for line in file]
 
 
 def write_json_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:

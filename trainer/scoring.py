@@ -36,9 +36,10 @@ def score(config: Config) -> Path:
     device = distributed.init(config.cluster, ranks)
     distributed.on_first_local_rank(ranks, data.prepare)
     store = data.store(next(iter(data.mixtures)))
-    model = (
-        load_model(config.model, data.tokenizer, config.init_from, config.seed).to(device).eval()
+    model = distributed.on_every_rank(
+        ranks, lambda: load_model(config.model, data.tokenizer, config.init_from, config.seed)
     )
+    model = model.to(device).eval()
     rows = np.flatnonzero(np.asarray(store.signs) > 0)[ranks.rank :: ranks.world_size]
     pad = data.tokenizer.pad_token_id or 0
     mine = row_losses(model, store, rows, config.evaluation.batch_size, pad, device)

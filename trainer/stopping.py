@@ -20,9 +20,9 @@ import torch
 import torch.distributed as dist
 
 from trainer import exit_codes
+from trainer.config.times import wall_seconds
 from trainer.distributed import Ranks
 from trainer.run_directory import RunDirectory
-from trainer.wall_time import wall_seconds
 
 _LOOK_SECONDS = 1.0  # between looks at the STOP file: it may lie on a slow network disk
 # A signal that comes again so soon is the same one: a job's scheduler signals launchers and ranks, and

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
+from data_modules.faults import UserFault
 from data_modules.phase_data_module import PhaseDataModule
-from trainer import distributed
+from trainer import distributed, watchdog
 from trainer.checkpoint.folder import clear_scratch
 from trainer.config.schema import Config
 from trainer.config.validate import validate
@@ -17,7 +18,8 @@ from trainer.course import Course, course_of, listed_course
 from trainer.distributed import Ranks
 from trainer.evaluation import results as evaluation_results
 from trainer.evaluation.results import Evaluation
-from trainer.model import adapt, check_vocabulary, load_model, load_tokenizer
+from trainer.faults import TrainingFault
+from trainer.model import adapt, checked_tokenizer, load_model
 from trainer.resume import verified_together
 from trainer.run import Run
 from trainer.run_directory import INITIAL, RunDirectory, write_json
@@ -38,8 +40,7 @@ def make_data(
     Raises:
         ConfigFault: the tokenizer cannot be loaded or does not fit the model.
     """
-    tokenizer = load_tokenizer(config.model, init_from)
-    check_vocabulary(config.model, tokenizer, init_from)
+    tokenizer = checked_tokenizer(config.model, init_from)
     course = course or listed_course(config)
     return PhaseDataModule(
         data=config.data,
@@ -79,7 +80,9 @@ def train(config: Config) -> dict[str, Evaluation]:
     stops.listen()
     try:
         distributed.from_main(ranks, lock.take)
-        return _train(config, ranks, run, device, stops)
+        agreed = (UserFault, Stopped, TrainingFault)
+        with watchdog.watching(run, ranks, config.cluster, agreed):
+            return _train(config, ranks, run, device, stops)
     except Stopped as stopped:
         if ranks.is_main:
             run.stop_file.unlink(missing_ok=True)
@@ -95,7 +98,8 @@ def train(config: Config) -> dict[str, Evaluation]:
 def _train(
     config: Config, ranks: Ranks, run: RunDirectory, device: torch.device, stops: Stops
 ) -> dict[str, Evaluation]:
-    start = find_start(config, run, verified_together(ranks))
+    with watchdog.paused("verifying checkpoints"):
+        start = find_start(config, run, verified_together(ranks))
     finished = _finished(config, run, start)
     if finished is not None:
         if ranks.is_main:
@@ -111,12 +115,15 @@ def _train(
     attempt = distributed.from_main(ranks, lambda: secrets.token_hex(4))
     course = course_of(config, start, run)
     data = make_data(config, start.init_from, course)
-    distributed.on_first_local_rank(ranks, data.prepare)
+    with watchdog.paused("preparing data"):
+        distributed.on_first_local_rank(ranks, data.prepare)
     data.load()
     torch.manual_seed(config.seed)
-    model = adapt(
-        load_model(config.model, data.tokenizer, start.init_from, config.seed), config.adaptation
-    )
+    with watchdog.paused("loading the model"):
+        model = distributed.on_every_rank(
+            ranks, lambda: load_model(config.model, data.tokenizer, start.init_from, config.seed)
+        )
+        model = adapt(model, config.adaptation)
     made = Run(config, ranks, run, start, course, data, model, device, stops, attempt)
     stops.begin_training()
     return made.all_phases()

@@ -92,7 +92,7 @@ def _holds(root: Path, spec: BenchmarkSpec) -> bool:
     try:
         found = json.loads((root / SPEC_FILE).read_text(encoding="utf-8"))
         seen = {"format_version": found["format_version"], "spec": found["spec"]}
-        files = found["files"]
+        files = {str(name): digest for name, digest in dict(found["files"]).items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{root} exists but has no readable {SPEC_FILE} ({error!r}): it is no benchmark "

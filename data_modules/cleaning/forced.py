@@ -54,7 +54,7 @@ def _ids(entries: Iterable[str], where: str, faults: list[Fault]) -> frozenset[s
             ids.add(entry)
             continue
         try:
-            lines = Path(entry[1:]).read_text(encoding="utf-8-sig").splitlines()
+            lines = Path(entry[1:]).read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
             remedy = "Name a text file with one row id a line, seen from the working directory."

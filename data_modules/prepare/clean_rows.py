@@ -26,7 +26,8 @@ from data_modules.prepare.fingerprints import rows_fingerprint
 from data_modules.prepare.pool import Progress, run_jobs, silent, workers_for
 from data_modules.records import Reject
 from data_modules.rejects import RejectCounts, add_counts, reject_line, too_many
-from data_modules.samples import scratch_beside
+from data_modules.samples import damaged, saved_array, saved_object
+from data_modules.sealing import LOGGER, damage_of, made_anew, scratch_beside, seal
 from data_modules.sources.units import units_of
 
 _COMPARED = "compared"
@@ -60,8 +61,13 @@ class Cleaned:
         return add_counts([*by_unit, self.compared])
 
 
-def clean_rows(data: DataConfig, tasks: Sequence[str], progress: Progress = silent) -> Cleaned:
+def clean_rows(
+    data: DataConfig, tasks: Sequence[str], progress: Progress = silent, thorough: bool = False
+) -> Cleaned:
     """Read and clean the training rows of ``tasks``; what is finished already is only opened.
+
+    Args:
+        thorough: look not only at the sizes of finished files but at what they hold.
 
     Raises:
         DataFault: sources that cannot be read, or more rows left out than
@@ -70,18 +76,43 @@ def clean_rows(data: DataConfig, tasks: Sequence[str], progress: Progress = sile
     cache = Path(data.cache_dir)
     fingerprint = rows_fingerprint(data, tasks, cache)
     folder = cache / "rows" / fingerprint[:20]
-    if not (folder / _COMPLETE).is_file():
+    if not _is_complete(folder, thorough):
         _clean(data, tasks, folder, progress)
-    found = json.loads((folder / _COMPLETE).read_text(encoding="utf-8"))
-    stats = tuple(UnitStats(**unit) for unit in found["units"])
-    _check_ratios(data, folder, stats, found["compared"])
-    parts = tuple(Part(folder / one["folder"], one["task"], one["rows"]) for one in found["parts"])
-    keep = np.load(folder / _COMPARED / "keep.npy", mmap_mode="r") if parts else np.empty(0, bool)
-    return Cleaned(fingerprint, CleanRows(folder, parts, keep), stats, found["compared"])
+    found = saved_object(folder, _COMPLETE)
+    try:
+        stats = tuple(UnitStats(**unit) for unit in found["units"])
+        compared: RejectCounts = found["compared"]
+        parts = tuple(
+            Part(folder / one["folder"], one["task"], one["rows"]) for one in found["parts"]
+        )
+    except (KeyError, TypeError) as error:
+        raise damaged(folder, f"{_COMPLETE} lacks {error}") from error
+    _check_ratios(data, folder, stats, compared)
+    keep = saved_array(folder / _COMPARED, "keep", np.bool_) if parts else np.empty(0, bool)
+    if len(keep) != sum(part.rows for part in parts):
+        raise damaged(folder, f"keep.npy has {len(keep):,} rows, {_COMPLETE} tells of others")
+    return Cleaned(fingerprint, CleanRows(folder, parts, keep), stats, compared)
+
+
+def _is_complete(folder: Path, thorough: bool) -> bool:
+    """Whether all is there and as it was left; says so where it is not."""
+    if not (folder / _COMPLETE).is_file():
+        return False
+    damage = damage_of(folder)
+    if not damage:
+        pieces = [*sorted(folder.glob("unit_?????")), folder / _COMPARED]
+        found = ((piece, damage_of(piece, quick=not thorough)) for piece in pieces)
+        damage = next((f"{piece.name}: {one}" for piece, one in found if one), "")
+        units = len(saved_object(folder, _COMPLETE).get("units", ()))
+        if not damage and len(pieces) != units + 1:
+            damage = f"{len(pieces) - 1} of {units} units are there"
+    if damage:
+        LOGGER.warning("cache entry %s is damaged (%s); what is is made again", folder, damage)
+    return not damage
 
 
 def _clean(data: DataConfig, tasks: Sequence[str], folder: Path, progress: Progress) -> None:
-    """Do what is not done yet; the last file written is the one that says that all is there."""
+    """Do what is not done yet, or is damaged; the last file written is the seal of all."""
     units = units_of(data, tasks, "train")
     jobs = [
         CleanJob(unit, data.tasks, data.cleaning, folder / f"unit_{number:05d}")
@@ -94,7 +125,7 @@ def _clean(data: DataConfig, tasks: Sequence[str], folder: Path, progress: Progr
     parts = [Part.open(part) for job in jobs for part in sorted(job.folder.glob("part_*"))]
     compared = folder / _COMPARED
     progress("compare rows", 0, 1)
-    if not compared.is_dir():
+    if made_anew(compared):
         _compare(data, parts, compared)
     progress("compare rows", 1, 1)
     folders = [*(job.folder for job in jobs), compared]
@@ -108,8 +139,12 @@ def _clean(data: DataConfig, tasks: Sequence[str], folder: Path, progress: Progr
         "compared": json.loads((compared / "counts.json").read_text(encoding="utf-8")),
     }
     scratch = folder / f"{_COMPLETE}.tmp{uuid4().hex}"
-    scratch.write_text(json.dumps(complete), encoding="utf-8")
-    scratch.replace(folder / _COMPLETE)
+    try:
+        scratch.write_text(json.dumps(complete), encoding="utf-8")
+        scratch.replace(folder / _COMPLETE)
+    finally:
+        scratch.unlink(missing_ok=True)
+    seal(folder, [_COMPLETE, REJECTS_FILE])
 
 
 def _size(path: str) -> int:
@@ -123,11 +158,14 @@ def join_files(files: Iterable[Path], target: Path) -> None:
     """Write files one behind the other, in one rename."""
     # a name of its own: hosts that share the cache may write the same file at once
     scratch = target.with_name(f"{target.name}.tmp{uuid4().hex}")
-    with scratch.open("wb") as out:
-        for file in files:
-            with file.open("rb") as one:
-                shutil.copyfileobj(one, out)
-    scratch.replace(target)
+    try:
+        with scratch.open("wb") as out:
+            for file in files:
+                with file.open("rb") as one:
+                    shutil.copyfileobj(one, out)
+        scratch.replace(target)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def _compare(data: DataConfig, parts: Sequence[Part], folder: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_modules.records import Message, Record
+from data_modules.samples import damaged
 
 _SCHEMA = pa.schema(
     [
@@ -78,15 +79,29 @@ class Part:
         ids: list[str] = _table(self.folder).column("row_id").to_pylist()
         return ids
 
+    def origins(self) -> list[str]:
+        """The ``origin`` of every row."""
+        origins: list[str] = _table(self.folder).column("origin").to_pylist()
+        return origins
+
     def negative(self) -> np.ndarray:
         """bool [rows]: rows whose answer is wrong."""
         column = _table(self.folder).column("negative")
         return np.asarray(column.to_numpy(), dtype=bool)
 
 
-@lru_cache(maxsize=32)  # pages of open maps count as memory of this process
 def _table(folder: Path) -> pa.Table:
-    return pa.ipc.open_file(pa.memory_map(str(folder / _FILE))).read_all()
+    try:
+        file = (folder / _FILE).stat()
+        return _mapped(folder / _FILE, file.st_ino, file.st_mtime_ns)
+    except (pa.ArrowException, OSError) as error:
+        raise damaged(folder, f"{_FILE} cannot be read ({error})") from error
+
+
+# Few: pages of open maps count as memory of this process. A file that was made again is another one.
+@lru_cache(maxsize=32)
+def _mapped(path: Path, _inode: int, _changed: int) -> pa.Table:
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
 @dataclass(frozen=True)

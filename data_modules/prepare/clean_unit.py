@@ -17,7 +17,7 @@ from data_modules.config import CleaningConfig, TaskConfig
 from data_modules.prepare.clean_store import write_part
 from data_modules.records import Record, Reject
 from data_modules.rejects import record_text, reject_line
-from data_modules.samples import scratch_beside
+from data_modules.sealing import made_anew, scratch_beside
 from data_modules.sources.units import Unit, read_unit
 from data_modules.unification import unified
 
@@ -66,9 +66,8 @@ def clean_unit(job: CleanJob) -> UnitStats:
     Leaves in ``job.folder``: ``stats.json``, ``rejects.jsonl`` and the parts ``part_000`` ..., each with
     its rows and the arrays that rows are compared by.
     """
-    stats_file = job.folder / STATS_FILE
-    if stats_file.is_file():
-        return UnitStats(**json.loads(stats_file.read_text(encoding="utf-8")))
+    if not made_anew(job.folder):
+        return UnitStats(**json.loads((job.folder / STATS_FILE).read_text(encoding="utf-8")))
     with scratch_beside(job.folder) as scratch:
         stats = _Cleaner(job, scratch).run()
         (scratch / STATS_FILE).write_text(json.dumps(asdict(stats)), encoding="utf-8")

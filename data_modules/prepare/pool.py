@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar
 
@@ -54,17 +55,18 @@ def run_jobs(
     results: dict[int, Result] = {}
     faults: dict[int, list[Fault]] = {}
     progress(stage, 0, len(jobs))
-    for number, outcome in _outcomes(work, jobs, workers, setup, setup_arguments):
-        try:
-            results[number] = outcome()
-        except DataFault as fault:
-            faults[number] = fault.faults
-        except BrokenProcessPool as error:
-            raise RuntimeError(
-                f"a worker process of '{stage}' was killed, most often for want of memory; "
-                "lower data.workers. What is finished is kept, the same command continues"
-            ) from error
-        progress(stage, len(results) + len(faults), len(jobs))
+    with closing(_outcomes(work, jobs, workers, setup, setup_arguments)) as outcomes:
+        for number, outcome in outcomes:
+            try:
+                results[number] = outcome()
+            except DataFault as fault:
+                faults[number] = fault.faults
+            except BrokenProcessPool as error:
+                raise RuntimeError(
+                    f"a worker process of '{stage}' was killed, most often for want of memory; "
+                    "lower data.workers. What is finished is kept, the same command continues"
+                ) from error
+            progress(stage, len(results) + len(faults), len(jobs))
     if faults:
         raise DataFault([fault for number in sorted(faults) for fault in faults[number]])
     return [results[number] for number in range(len(jobs))]
@@ -76,8 +78,8 @@ def _outcomes(
     workers: int,
     setup: Callable[..., None] | None,
     setup_arguments: tuple[Any, ...],
-) -> Iterator[tuple[int, Callable[[], Result]]]:
-    """(job number, its result or exception), as they come."""
+) -> Generator[tuple[int, Callable[[], Result]], None, None]:
+    """(job number, its result or exception), as they come; once closed, no further job is begun."""
     if workers == 1 or len(jobs) < 2:
         if setup is not None and jobs:
             setup(*setup_arguments)
@@ -90,5 +92,8 @@ def _outcomes(
         min(workers, len(jobs)), context, initializer=setup, initargs=setup_arguments
     ) as pool:
         numbers = {pool.submit(work, job): number for number, job in enumerate(jobs)}
-        for future in as_completed(numbers):
-            yield numbers[future], future.result
+        try:
+            for future in as_completed(numbers):
+                yield numbers[future], future.result
+        finally:
+            pool.shutdown(cancel_futures=True)

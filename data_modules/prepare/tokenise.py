@@ -25,7 +25,8 @@ from data_modules.prepare.pool import Progress, run_jobs, silent, workers_for
 from data_modules.prepare.tokeniser import Tokeniser, TokenStats, Wording
 from data_modules.records import Record, Reject
 from data_modules.rejects import reject_line
-from data_modules.samples import SampleStore, join_stores, scratch_beside
+from data_modules.samples import SampleStore, join_stores
+from data_modules.sealing import is_whole, made_anew, scratch_beside
 
 STATS_FILE = "stats.json"
 # What decides about a pool of workers: the bytes of a clean row, roughly.
@@ -58,9 +59,8 @@ def _set_up(
 
 
 def _run(job: _Job) -> TokenStats:
-    stats_file = job.folder / STATS_FILE
-    if stats_file.is_file():
-        return TokenStats.read(stats_file)
+    if not made_anew(job.folder):
+        return TokenStats.read(job.folder / STATS_FILE)
     records = _part_records(job.part) if job.part is not None else _made(job.negatives)
     stats, rejects = TokenStats(), list[Reject]()
     samples = _Process.tokeniser.samples(records, stats, rejects)
@@ -134,7 +134,7 @@ def tokenise(
     Raises:
         DataFault: the chat template cannot render a row.
     """
-    if folder.is_dir():
+    if not made_anew(folder):
         return
     rows = cleaned.rows
     work = folder.with_name(folder.name + ".parts")
@@ -168,7 +168,7 @@ def tokenise(
             stats.write(scratch / STATS_FILE)
     except OSError:
         # another host that shares the cache may have finished first, and removed the parts
-        if not folder.is_dir():
+        if not is_whole(folder):
             raise
     shutil.rmtree(work, ignore_errors=True)
 

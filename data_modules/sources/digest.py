@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from data_modules.sources.units import source_key, source_pattern
 VERSION = 1
 
 _CHUNK = 1 << 20
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def source_digest(data: DataConfig, tasks: Iterable[str], split: str, cache_dir: Path) -> str:
@@ -80,15 +82,20 @@ def _file_hash(path: Path, cache_dir: Path) -> str:
     # one small file a hash: processes that hash at the same time lose nothing of each other
     known = cache_dir / "hashes" / hashlib.sha256(os.fsencode(key)).hexdigest()
     if known.is_file():
-        return known.read_text(encoding="ascii")
+        kept = known.read_bytes().decode("ascii", "replace")
+        if _SHA256.fullmatch(kept):  # else it was cut short
+            return kept
     made = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(_CHUNK):
             made.update(piece)
     known.parent.mkdir(parents=True, exist_ok=True)
     scratch = known.with_name(f"{known.name}.tmp{os.getpid()}")
-    scratch.write_text(made.hexdigest(), encoding="ascii")
-    scratch.replace(known)
+    try:
+        scratch.write_text(made.hexdigest(), encoding="ascii")
+        scratch.replace(known)
+    finally:
+        scratch.unlink(missing_ok=True)
     return made.hexdigest()
 
 

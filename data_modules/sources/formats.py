@@ -46,6 +46,7 @@ _SHAREGPT_ROLES = {
 _OWN_ROLES = {role: role for role in ROLES}
 _FLAGS = {"true": True, "1": True, "false": False, "0": False, "": False}
 _COLUMNS_SHOWN = 20
+_ID_BITS = 256
 
 
 class RowFault(Exception):
@@ -204,6 +205,9 @@ def id_of(row: Any, fields: Mapping[str, str]) -> str:
     """
     value = row.get(_column("id", fields)) if isinstance(row, dict) else None
     if isinstance(value, int) and not isinstance(value, bool):
+        if value.bit_length() > _ID_BITS:  # Python refuses to write numbers of 4300 digits
+            reason = f"field '{_column('id', fields)}' is a number of {value.bit_length()} bits"
+            raise RowFault("bad_id", f"{reason}, expected text or at most {_ID_BITS}")
         return str(value)
     return _optional_text(row, "id", fields) if value is not None else ""
 
@@ -213,10 +217,19 @@ def _negative(row: dict[str, Any], fields: Mapping[str, str]) -> bool:
     value = row.get(column)
     if value is None or isinstance(value, bool):
         return bool(value)
-    flag = _FLAGS.get(str(value).strip().lower()) if isinstance(value, str | int) else None
+    is_short = isinstance(value, str) or (isinstance(value, int) and value in (0, 1))
+    flag = _FLAGS.get(str(value).strip().lower()) if is_short else None
     if flag is None:
-        raise RowFault("not_a_flag", f"field '{column}' is {value!r:.80}, expected true or false")
+        raise RowFault("not_a_flag", f"field '{column}' is {_seen(value)}, expected true or false")
     return flag
+
+
+def _seen(value: Any) -> str:
+    """A value for a message."""
+    try:
+        return f"{value!r:.80}"
+    except (ValueError, RecursionError):  # a number of 4300 digits, lists in lists in lists
+        return f"a {type(value).__name__} that cannot be written"
 
 
 def _rejected(
@@ -245,7 +258,7 @@ def _quality(row: dict[str, Any], fields: Mapping[str, str]) -> float | None:
         number = -1.0
     # also false for NaN
     if isinstance(value, bool) or not 0 <= number <= 1:
-        reason = f"field '{column}' is {value!r:.80}, expected a number from 0 to 1"
+        reason = f"field '{column}' is {_seen(value)}, expected a number from 0 to 1"
         raise RowFault("bad_quality", reason)
     return number
 

@@ -59,7 +59,7 @@ class _StrictDecoder:
         if len(made) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
-            self._problems.append(RowFault("duplicate_key", f"key '{twice}' appears twice"))
+            self._problems.append(RowFault("duplicate_key", f"key {twice!r} appears twice"))
         return made
 
     def _constant(self, name: str) -> None:

@@ -246,11 +246,17 @@ def _raw_rows(unit: Unit, source: SourceConfig) -> Iterator[RawRow]:
     return hub_rows(unit.path, source.subset, source_pattern(source, unit.split)[1], where)
 
 
+def _written(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (ValueError, TypeError, RecursionError) as error:
+        return f"({type(value).__name__} that cannot be written as JSON: {error})"
+
+
 def _reject(unit: Unit, source: SourceConfig, raw: RawRow, origin: str, fault: RowFault) -> Reject:
     text = raw.text
     if text is None:
-        is_lost = isinstance(raw.value, RowFault)
-        text = "" if is_lost else json.dumps(raw.value, ensure_ascii=False, default=str)
+        text = "" if isinstance(raw.value, RowFault) else _written(raw.value)
     try:
         row_id = id_of(raw.value, source.fields) or origin
     except RowFault:

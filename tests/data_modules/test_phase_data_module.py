@@ -175,7 +175,7 @@ def test_a_plan_saved_and_mapped_is_the_one_made(data: DataConfig) -> None:
 def test_a_plan_of_other_samples_is_refused(data: DataConfig) -> None:
     made = module(data)
     other = module(data, mixtures={"hard": HARD})
-    with pytest.raises(AssertionError, match="is a plan of another store"):
+    with pytest.raises(DataFault, match="is a plan of another store"):
         PhasePlan.load(made.plan_folder("mix"), other.store("hard"))
 
 

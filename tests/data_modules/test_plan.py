@@ -591,7 +591,7 @@ def test_a_saved_plan_is_mapped_and_the_same(tmp_path: Path) -> None:
     for name in ("name", "row_epochs", "asked", "factors", "epoch_rows", "weighted_sources"):
         assert getattr(again, name) == getattr(planned, name)
     assert [path.name for path in tmp_path.iterdir()] == ["plan"]
-    with pytest.raises(AssertionError, match="a plan of another store"):
+    with pytest.raises(DataFault, match="a plan of another store"):
         PhasePlan.load(tmp_path / "plan", made_store({"code": [5]}))
 
 

@@ -9,6 +9,7 @@ process; ``rank`` None means every rank.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import functools
 import importlib
 import json
@@ -16,6 +17,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -88,6 +90,52 @@ def log_rows(path: str) -> None:
 
     setattr(module, "collate", collected)  # noqa: B010 (mypy would take it for the function's type)
     setattr(owner, "step_batches", logged)  # noqa: B010
+
+
+def on_hosts(hosts: list[str]) -> None:
+    """Ranks take themselves to lie on these hosts, one name per rank, and see no pid of another host."""
+    from trainer.watchdog.signs import Identity
+
+    here = hosts[int(os.environ["RANK"])]
+    real = Identity.of_this_process
+
+    def pretended(rank: int) -> Identity:
+        return dataclasses.replace(real(rank), host=here, pid_space=here)
+
+    Identity.of_this_process = pretended  # type: ignore[method-assign, assignment]
+
+
+def write_group_timeouts(target: str, folder: str) -> None:
+    """Instead of the call, the rank writes down the timeout of every process group it belongs to."""
+    from torch.distributed import distributed_c10d
+
+    def write(*_: Any, **__: Any) -> None:
+        found = [
+            group._get_backend(torch.device("cpu")).options._timeout.total_seconds()
+            for group in distributed_c10d._world.pg_map
+            if not distributed_c10d._rank_not_in_group(group)
+        ]
+        Path(folder, f"timeouts_{os.environ['RANK']}.json").write_text(json.dumps(found))
+
+    owner, name, _ = _found(target)
+    setattr(owner, name, write)
+
+
+def poison_row(tokens: list[int]) -> None:
+    """The embeddings of one row, told by its tokens, are NaN wherever the row appears."""
+    embed = torch.nn.Embedding.forward
+    wanted = torch.tensor(tokens)
+
+    def poisoned(self: torch.nn.Embedding, ids: torch.Tensor) -> torch.Tensor:
+        out = embed(self, ids)
+        if ids.shape[-1] >= len(wanted):
+            hits = (ids.unfold(-1, len(wanted), 1) == wanted).all(-1)
+            for row, start in hits.nonzero().tolist():
+                out = out.clone()
+                out[row, start : start + len(wanted)] = float("nan")
+        return out
+
+    setattr(torch.nn.Embedding, "forward", poisoned)  # noqa: B010
 
 
 def nan_at(target: str, rank: int | None, call: int = 1, calls: int = 1) -> None:

@@ -15,6 +15,7 @@ The server may be shared by all tests of a module. Nothing that it started outli
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -158,14 +159,15 @@ class RankProcesses:
         traceback: TracebackType | None,
     ) -> None:
         self._requests.close()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(30)  # it ends its ranks, and theirs
-        except subprocess.TimeoutExpired:
-            for pid in session_members(self._process.pid):
-                os.kill(pid, signal.SIGKILL)
-            self._process.wait()
+        left = session_members(self._process.pid)
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        self._process.kill()
+        self._process.wait()
         self._events.close()
-        assert not session_members(self._process.pid), "processes of the ranks are left"
+        assert not left, "the server has left processes"
 
     def start(
         self,

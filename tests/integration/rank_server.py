@@ -116,13 +116,15 @@ class Launch:
     started: float
     pids: dict[int, int] = field(default_factory=dict)  # pid -> rank
     grace: float | None = None  # seconds from SIGTERM to SIGKILL of the rest; None leaves them
+    ends_others: bool = False  # a rank has ended badly
     kill_at: float | None = None
 
     def ended(self, pid: int, code: int) -> dict[str, Any]:
         """Take note of a rank's end; the first bad end brings the others down if that is asked for."""
         rank = self.pids.pop(pid)
         now = time.monotonic()
-        if code and self.grace is not None and self.kill_at is None:
+        if code and self.grace is not None and not self.ends_others:
+            self.ends_others = True
             self.send(signal.SIGTERM)
             self.kill_at = now + self.grace
         seconds = now - self.started
@@ -164,7 +166,7 @@ class Server:
             for launch in self.launches:
                 if launch.kill_at is not None and time.monotonic() >= launch.kill_at:
                     launch.send(signal.SIGKILL)
-                    launch.kill_at = float("inf")
+                    launch.kill_at = None
             self.launches = [one for one in self.launches if one.pids]
             if self.requests in ready:
                 data = os.read(self.requests, 1 << 16)

@@ -239,3 +239,24 @@ def test_bad_line_under_two_ranks_is_named_once(folder: Folder) -> None:
     assert output.count(f"train/qa.jsonl:{ROWS + 1}: malformed JSON") == 1, output
     assert "Traceback" not in output
     assert not list(folder.root.rglob("metrics.jsonl"))
+
+
+COMMAND_LINES = {
+    # what is written, what the message says of it
+    "seed=[1": "no viable alternative at input '[1'",
+    "model=nosuch": "Could not find 'model/nosuch'",
+    "model=1": "Config group override must be a string or a list. Got int",
+    "~nosuch": "Could not delete from config. 'nosuch' does not exist",
+    "seed=${nosuch:}": "seed: Unsupported interpolation type nosuch",
+}
+
+
+@pytest.mark.parametrize("said", COMMAND_LINES)
+def test_command_line_that_composes_nothing(folder: Folder, said: str) -> None:
+    folder.overrides = [said]
+    code, output = run([sys.executable, str(REPOSITORY / "launch/plan.py")], folder)
+    assert code == exit_codes.USER_FAULT, output
+    assert output.startswith("polyphase: 1 fault:\n")
+    assert COMMAND_LINES[said] in output
+    assert "Traceback" not in output
+    assert "HYDRA_FULL_ERROR" not in output

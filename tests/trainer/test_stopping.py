@@ -16,10 +16,10 @@ import torch.distributed as dist
 
 from tests.shared_config import faults_of, put, sound_config
 from trainer import exit_codes, stopping
+from trainer.config.times import wall_seconds
 from trainer.distributed import Ranks
 from trainer.run_directory import RunDirectory
 from trainer.stopping import Agreed, Reason, Stopped, Stops
-from trainer.wall_time import wall_seconds
 
 ONE = Ranks(0, 1, 0, 1)
 NOTHING = Agreed(Reason.NONE, "", False, False)
@@ -73,7 +73,10 @@ def test_no_wall_time(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     config = sound_config(tmp_path)
     put("limits.wall_time", text)(config)
     (fault,) = faults_of(config)
-    assert (fault.where, fault.seen) == ("limits.wall_time", repr(text))
+    assert (fault.where, fault.seen) == (
+        "limits.wall_time",
+        f"{text!r} is not [days-]hours:minutes:seconds",
+    )
 
 
 def test_wall_time_counts_from_the_start_of_the_process(

@@ -114,43 +114,47 @@ def refresh_weights(engine: ZeroEngine) -> None:
     zero.checkpoint_event_epilogue()  # gathers the small parameters that stay whole
 
 
-def _places(
-    engine: ZeroEngine,
-) -> Iterator[tuple[torch.nn.Parameter, torch.Tensor, int, int, int]]:
+_Place = tuple[torch.nn.Parameter, torch.Tensor, int, int, int]
+
+
+def _places(engine: ZeroEngine) -> Iterator[_Place]:
     """Of every stretch held here: parameter, its flat fp32 tensor, start in the parameter, place in
     the flat tensor, length."""
-    zero: Any = engine.optimizer
     if engine.stage == 0:
-        for group in zero.param_groups:
+        for group in engine.optimizer.param_groups:
             for parameter in group["params"]:
                 yield parameter, parameter, 0, 0, parameter.numel()
     elif engine.stage < 3:
-        # DeepSpeed's two optimizers of these stages name the same things differently.
-        if hasattr(zero, "bf16_groups"):
-            groups, masters = zero.bf16_groups, zero.fp32_groups_flat_partition
-        else:
-            groups, masters = zero.bit16_groups, zero.single_partition_of_fp32_groups
-        for group, master in zip(groups, masters, strict=True):
-            for parameter in group:
-                found = parameter._hp_mapping
-                if found is not None:
-                    whole, part = found.lp_fragment_address, found.hp_fragment_address
-                    yield parameter, master, whole.start, part.start, part.numel
+        yield from _flat_places(engine.optimizer)
     else:
-        rank = dist.get_rank()
-        for number, group in enumerate(zero.fp16_groups):
-            for parameter in group:
-                _, at, share = zero.grad_position[zero.get_param_id(parameter)]
-                start = rank * share
-                numel = min(share, parameter.ds_numel - start)  # the last ranks hold padding
-                if numel > 0:
-                    yield (
-                        parameter,
-                        zero.fp32_partitioned_groups_flat[number],
-                        start,
-                        at,
-                        numel,
-                    )
+        yield from _partitioned_places(engine.optimizer)
+
+
+def _flat_places(zero: Any) -> Iterator[_Place]:
+    """Stages 1 and 2: a group's parameters one behind the other, cut into equal parts."""
+    # DeepSpeed's two optimizers of these stages name the same things differently.
+    if hasattr(zero, "bf16_groups"):
+        groups, masters = zero.bf16_groups, zero.fp32_groups_flat_partition
+    else:
+        groups, masters = zero.bit16_groups, zero.single_partition_of_fp32_groups
+    for group, master in zip(groups, masters, strict=True):
+        for parameter in group:
+            found = parameter._hp_mapping
+            if found is not None:
+                whole, part = found.lp_fragment_address, found.hp_fragment_address
+                yield parameter, master, whole.start, part.start, part.numel
+
+
+def _partitioned_places(zero: Any) -> Iterator[_Place]:
+    """Stage 3: every parameter cut into equal parts."""
+    rank = dist.get_rank()
+    for group, master in zip(zero.fp16_groups, zero.fp32_partitioned_groups_flat, strict=True):
+        for parameter in group:
+            _, at, share = zero.grad_position[zero.get_param_id(parameter)]
+            start = rank * share
+            numel = min(share, parameter.ds_numel - start)  # the last ranks hold padding
+            if numel > 0:
+                yield parameter, master, start, at, numel
 
 
 @torch.no_grad()

@@ -73,6 +73,24 @@ class WandbMode(Enum):
     offline = "offline"
 
 
+class OnNonFinite(Enum):
+    """What is done about a step whose loss or gradient is not finite; it never changes the model."""
+
+    skip = "skip"
+    rollback = "rollback"
+    stop = "stop"
+
+
+class OnSpike(Enum):
+    """What is done about a step whose loss jumps."""
+
+    none = "none"  # not watched
+    warn = "warn"  # trained on all the same
+    skip = "skip"
+    rollback = "rollback"
+    stop = "stop"
+
+
 @dataclass
 class ScheduleConfig:
     """Learning-rate curve of a phase, relative to its ``lr``.
@@ -273,11 +291,51 @@ class CheckpointConfig:
 
 
 @dataclass
+class FaultsConfig:
+    """What is done about steps that would spoil the model; see ``trainer.guard``.
+
+    A step's loss has jumped if its answer tokens lose more than ``spike_factor`` times *and* more than
+    ``spike_margin`` nats each above what their tasks lately lost.
+
+    Attributes:
+        most_skips: bad steps in a row that are skipped; one more stops the run.
+        most_rollbacks: rollbacks of a run; one more stops it.
+        rollback_before: a rollback leaves out this many steps before the bad one, too: the update
+            that led to it was theirs.
+    """
+
+    nonfinite: OnNonFinite = OnNonFinite.skip
+    spike: OnSpike = OnSpike.warn
+    spike_factor: float = 2.0
+    spike_margin: float = 1.5
+    most_skips: int = 3
+    most_rollbacks: int = 3
+    rollback_before: int = 1
+
+
+@dataclass
 class ClusterConfig:
-    """How processes meet and share a host."""
+    """How processes meet, share a host and watch each other.
+
+    Attributes:
+        process_group_timeout_s: how long a collective waits for the other ranks.
+        stall_timeout_s: a rank that gives no sign of life, or comes to no new place in its work, for so
+            long is lost; None takes nine tenths of ``process_group_timeout_s``.
+        heartbeat_s: how often a rank gives a sign of life and looks for its peers'.
+        threads_per_rank: None divides the host's cores among its ranks.
+    """
 
     process_group_timeout_s: float = 1800.0
-    threads_per_rank: int | None = None  # None: cores / ranks on this host
+    stall_timeout_s: float | None = None
+    heartbeat_s: float = 5.0
+    threads_per_rank: int | None = None
+
+    @property
+    def stall_s(self) -> float:
+        """The stall timeout; sooner than collectives give up, as NCCL then aborts and names nobody."""
+        if self.stall_timeout_s is not None:
+            return self.stall_timeout_s
+        return 0.9 * self.process_group_timeout_s
 
 
 @dataclass
@@ -331,5 +389,6 @@ class Config:
     mining: MiningConfig = field(default_factory=MiningConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    faults: FaultsConfig = field(default_factory=FaultsConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)

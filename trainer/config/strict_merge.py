@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
+import sys
 import types
 import typing
 from collections.abc import Iterator
 from enum import Enum
+from functools import cache
 from typing import Any, Union
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -61,13 +62,22 @@ def to_config(composed: DictConfig) -> Config:
         raise ConfigFault(faults or pending)
     # The check above names every fault; the merge still converts (enums, int -> float).
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
+        merged = OmegaConf.merge(_schema(), plain)
         result = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         rule = "it must fit the configuration's type"
         raise ConfigFault(Fault(error.full_key or "config", _first_line(error), rule)) from error
     assert isinstance(result, Config)
     return result
+
+
+@cache
+def _schema() -> DictConfig:
+    """The empty tree that values are merged onto; merging copies it."""
+    return OmegaConf.structured(Config)
+
+
+_hints = cache(typing.get_type_hints)
 
 
 def to_plain(config: Config) -> dict[str, Any]:
@@ -117,7 +127,7 @@ def _plain(node: Any, key: str, faults: list[Fault], pending: list[Fault]) -> An
 
 
 def _first_line(error: OmegaConfBaseException) -> str:
-    return str(error.msg or error).strip().splitlines()[0]
+    return next(iter(str(error.msg or error).strip().splitlines()), type(error).__name__)
 
 
 def _check(value: Any, kind: Any, key: str, faults: list[Fault]) -> None:
@@ -169,7 +179,7 @@ def _check_fields(value: Any, kind: Any, key: str, faults: list[Fault]) -> None:
     if not isinstance(value, dict):
         faults.append(Fault(key, repr(value), f"it must be a mapping ({kind.__name__})"))
         return
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     prefix = f"{key}." if key else ""
     for name, item in value.items():
         if name in hints:
@@ -201,7 +211,7 @@ def _hint(prefix: str, name: Any, hints: dict[str, Any]) -> str:
 
 def _places(name: str, kind: Any, key: str) -> Iterator[str]:
     """Every key of the schema that ends in ``name``."""
-    for field_name, hint in typing.get_type_hints(kind).items():
+    for field_name, hint in _hints(kind).items():
         inner, _ = _unwrap(hint)
         where = f"{key}.{field_name}" if key else field_name
         if field_name == name:
@@ -226,11 +236,12 @@ def _fits(value: Any, kind: Any) -> bool:
         return str(value) in kind.__members__
     if kind is bool:
         return isinstance(value, bool)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return number and isinstance(value, int) and -(2**63) <= value < 2**63
     if kind is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and math.isfinite(value)
+        # compared, not converted: Python's integers may be larger than any float
+        return number and -sys.float_info.max <= value <= sys.float_info.max
     assert kind is str, kind
     return isinstance(value, str | int | float) and not isinstance(value, bool)
 
@@ -238,5 +249,10 @@ def _fits(value: Any, kind: Any) -> bool:
 def _words(kind: Any) -> str:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return f"one of {', '.join(kind.__members__)}"
-    names = {int: "an integer", float: "a finite number", bool: "true or false", str: "text"}
+    names = {
+        int: "an integer of 64 bits",
+        float: "a finite number",
+        bool: "true or false",
+        str: "text",
+    }
     return names.get(kind) or str(getattr(kind, "__name__", kind))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_modules.disk import place_fault
 from data_modules.faults import ConfigFault, Fault
 from trainer.config.rules import above_zero, at_least, share
 from trainer.config.schema import (
@@ -12,12 +13,17 @@ from trainer.config.schema import (
     Config,
     Init,
     Offload,
+    OnNonFinite,
+    OnSpike,
     Precision,
 )
 from trainer.config.validate_data import data_faults
+from trainer.config.validate_keeping import keeping_faults
 from trainer.config.validate_mixture import curriculum_faults
 from trainer.deepspeed_config import deepspeed_config
-from trainer.wall_time import wall_seconds
+
+#: Signs of life that fit into the stall timeout: a late one is no death.
+_LEAST_HEARTBEATS = 3
 
 
 def validate(config: Config, dp_world_size: int) -> None:
@@ -35,7 +41,8 @@ def validate(config: Config, dp_world_size: int) -> None:
         *_zero(config),
         *_updates(config),
         *_evaluation(config),
-        *_stopping(config),
+        *keeping_faults(config),
+        *_faults(config),
     ]
     if faults:
         raise ConfigFault(faults)
@@ -45,6 +52,12 @@ def _run(config: Config) -> Iterator[Fault]:
     for key in ("run_name", "output_dir"):
         if not getattr(config, key).strip():
             yield Fault(key, "empty", "a run is kept under it", f"Set {key}=...")
+    places = {"output_dir": config.output_dir, "data.cache_dir": config.data.cache_dir}
+    for key, place in places.items():
+        # a shared cache that is complete may be read-only
+        fault = place_fault(key, Path(place), writable=key == "output_dir")
+        if fault is not None:
+            yield fault
 
 
 def _batch(config: Config, dp_world_size: int) -> Iterator[Fault]:
@@ -149,6 +162,23 @@ def _updates(config: Config) -> Iterator[Fault]:
     yield from faults
 
 
+def _signs_of_life(config: Config) -> Iterator[Fault]:
+    cluster, faults = config.cluster, list[Fault]()
+    above_zero("cluster.stall_timeout_s", cluster.stall_timeout_s, faults)
+    above_zero("cluster.heartbeat_s", cluster.heartbeat_s, faults)
+    stall = cluster.stall_s
+    if not faults and 0 < stall < _LEAST_HEARTBEATS * cluster.heartbeat_s:
+        faults.append(
+            Fault(
+                "cluster.heartbeat_s",
+                f"{cluster.heartbeat_s:g} with a stall timeout of {stall:g} s",
+                f"{_LEAST_HEARTBEATS} signs of life must fit into it",
+                f"Set cluster.heartbeat_s={stall / _LEAST_HEARTBEATS:g} or less.",
+            )
+        )
+    yield from faults
+
+
 def _evaluation(config: Config) -> Iterator[Fault]:
     faults: list[Fault] = []
     at_least("evaluation.rows_per_task", config.evaluation.rows_per_task, 1, faults)
@@ -167,25 +197,28 @@ def _evaluation(config: Config) -> Iterator[Fault]:
         faults.append(Fault("mining.prompt_sets", "empty", "requests are asked in some way"))
     at_least("logging.console_seconds", config.logging.console_seconds, 0, faults)
     at_least("cluster.process_group_timeout_s", config.cluster.process_group_timeout_s, 1, faults)
+    faults += _signs_of_life(config)
     at_least("limits.steps_per_phase", config.limits.steps_per_phase, 1, faults)
     at_least("cluster.threads_per_rank", config.cluster.threads_per_rank, 1, faults)
     yield from faults
 
 
-def _stopping(config: Config) -> Iterator[Fault]:
-    faults: list[Fault] = []
-    at_least("checkpoint.every_steps", config.checkpoint.every_steps, 1, faults)
-    if config.checkpoint.every_minutes is not None:
-        above_zero("checkpoint.every_minutes", config.checkpoint.every_minutes, faults)
-    at_least("checkpoint.keep_last", config.checkpoint.keep_last, 1, faults)
-    if not config.resume.strip():
-        rule = "it is auto, never or a path"
-        faults.append(Fault("resume", "empty", rule, "Set resume=auto."))
-    if config.limits.wall_time is not None:
-        try:
-            wall_seconds(config.limits.wall_time)
-        except ValueError:
-            rule = "it must be written as [days-]hours:minutes:seconds"
-            remedy = "Write 01:30:00 for an hour and a half."
-            faults.append(Fault("limits.wall_time", repr(config.limits.wall_time), rule, remedy))
+def _faults(config: Config) -> Iterator[Fault]:
+    settings, faults = config.faults, list[Fault]()
+    # at 1, a step is above what its tasks lately lost half of the time
+    if not settings.spike_factor > 1:
+        seen = f"{settings.spike_factor:g}"
+        faults.append(Fault("faults.spike_factor", seen, "it must be above 1", "Try 2."))
+    for name in ("spike_margin", "most_skips", "most_rollbacks", "rollback_before"):
+        at_least(f"faults.{name}", getattr(settings, name), 0, faults)
+    rolls_back = OnNonFinite.rollback is settings.nonfinite or OnSpike.rollback is settings.spike
+    if rolls_back and not config.checkpoint.sharded:
+        faults.append(
+            Fault(
+                "faults",
+                "rollback without checkpoint.sharded",
+                "a run rolls back to its last checkpoint",
+                "Set checkpoint.sharded=true, or choose faults=default.",
+            )
+        )
     yield from faults

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from trainer.evaluation.results import ORDINARY, Evaluation, Figure, TaskResult
+from trainer.run_directory import read_json_lines
 from trainer.run_facts import RunFacts
 
 
@@ -166,9 +166,6 @@ class Reading:
         if not self.evaluations:
             return found
         folder = self.facts.directory.evaluation(self.last_column).parent
-        path = folder / "train_losses.jsonl"
-        if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                row = json.loads(line)
-                found.setdefault(row["task"], []).append(row)
+        for row in read_json_lines(folder / "train_losses.jsonl"):
+            found.setdefault(row["task"], []).append(row)
         return found

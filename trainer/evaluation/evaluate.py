@@ -17,6 +17,7 @@ from data_modules.phase_data_module import PhaseDataModule
 from data_modules.prompt_sets import available
 from data_modules.rejects import count_rejects, reject_words
 from data_modules.samples import Sample, SampleStore
+from trainer import watchdog
 from trainer.config.schema import EvaluationConfig
 from trainer.console import LOGGER
 from trainer.evaluation.behaviour import (
@@ -94,7 +95,8 @@ class Evaluator:
                 write_train_losses(folder / "train_losses.jsonl", trained, self.data, phase)
             return self._judged(sets, losses, answers, soft, trained, folder)
 
-        return self._on_main_rank(model.world_size, judged)
+        with watchdog.paused("judging answers"):
+            return self._on_main_rank(model.world_size, judged)
 
     def _train_losses(self, model: EvaluatedModel, phase: str) -> TrainLosses | None:
         """Losses of training rows; None without a plan, as for a model that is only evaluated."""
@@ -305,6 +307,7 @@ def eval_losses(
     batches += [batches[-1][:1]] * (-real % model.world_size)
     sums = torch.zeros(model.tasks, dtype=torch.float64, device=model.device)
     for number in range(rank, len(batches), model.world_size):
+        watchdog.at(f"evaluation losses: batch {number + 1} of {len(batches)}")
         rows = batches[number]
         sums += model.nll(
             collate(

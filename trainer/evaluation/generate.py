@@ -12,6 +12,7 @@ import torch.distributed as dist
 from transformers import GenerationConfig
 
 from data_modules.evaluation_rows import EvalRow
+from trainer import watchdog
 from trainer.attention import generation_attention
 from trainer.evaluation.model import EvaluatedModel
 
@@ -45,6 +46,7 @@ def generate(
     model.eval()
     with plain_generation(model.causal_model):
         for batch in batches[rank :: model.world_size]:
+            watchdog.at(f"answers of task '{rows[batch[0]].task}'")
             prompts = [rows[index].prompt_ids for index in batch]
             output = continued(model, tokenizer, prompts, max_new_tokens)
             for index, ids in zip(batch, output.sequences.tolist(), strict=True):

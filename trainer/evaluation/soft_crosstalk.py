@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from data_modules.evaluation_rows import EvalRow
+from trainer import watchdog
 from trainer.evaluation.generate import continued, plain_generation
 from trainer.evaluation.model import EvaluatedModel
 
@@ -56,6 +57,7 @@ def soft_crosstalk(
     model.eval()
     with plain_generation(model.causal_model):
         for number in range(rank, len(batches), model.world_size):
+            watchdog.at(f"soft crosstalk: batch {number + 1} of {len(batches)}")
             prompts = [rows[index].prompt_ids for index in batches[number]]
             logits = continued(model, tokenizer, prompts, 1).first_logits[:, tokens]
             if number < real:

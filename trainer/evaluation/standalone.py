@@ -36,7 +36,9 @@ def evaluate_directory(config: Config) -> Evaluation:
     start_logging(folder / f"rank_{ranks.rank}.log", ranks.is_main)
     random = config.init_from is None and config.model.init is Init.random
     name = "random weights" if random else str(config.init_from or config.model.path)
-    model = load_model(config.model, data.tokenizer, config.init_from, config.seed)
+    model = distributed.on_every_rank(
+        ranks, lambda: load_model(config.model, data.tokenizer, config.init_from, config.seed)
+    )
     phase = list(data.mixtures)[-1]
     LOGGER.info("Evaluates %s with the prompts of phase '%s'.", name, phase)
     evaluator = Evaluator(data, config.evaluation, config.seed, ranks.rank)

@@ -20,6 +20,7 @@ from data_modules.phase_data_module import PhaseDataModule
 from data_modules.probe_rows import probe_rows
 from data_modules.records import Record
 from data_modules.samples import key_of
+from trainer import watchdog
 from trainer.evaluation.model import EvaluatedModel
 from trainer.run_directory import write_json_lines
 
@@ -74,26 +75,7 @@ def train_losses(
     store = plan.store
     sample = probe_rows(plan, rows_per_task, seed, "train losses")
     rows = np.concatenate([one.rows for one in sample.values()])
-    by_length = np.argsort(store.lengths_of(rows), kind="stable")
-    batches = [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
-    real = len(batches)
-    batches += [batches[0][:1]] * (-real % model.world_size)
-    sums = torch.zeros(len(rows), dtype=torch.float64, device=model.device)
-    pad = data.tokenizer.pad_token_id or 0
-    for number in range(rank, len(batches), model.world_size):
-        places = batches[number]
-        batch = collate(
-            store,
-            rows[places],
-            np.ones(len(places)),
-            pad,
-            packing=False,
-            empty=number >= real,
-        )
-        sums[torch.from_numpy(places).to(model.device)] += model.row_nll(batch)
-    if model.world_size > 1:
-        dist.all_reduce(sums)
-    nll = iter(sums.tolist())
+    nll = iter(rows_nll(model, data, phase, rows, batch_size, rank))
     per_task: dict[str, float] = {}
     found: list[TrainRow] = []
     for task, one in sample.items():
@@ -109,6 +91,46 @@ def train_losses(
         ]
         found += sorted(some, key=lambda row: -row.loss)
     return TrainLosses(per_task, found)
+
+
+def rows_nll(
+    model: EvaluatedModel,
+    data: PhaseDataModule,
+    phase: str,
+    rows: np.ndarray,
+    batch_size: int,
+    rank: int,
+) -> list[float]:
+    """nll sum of each of some rows of a phase's store; the same on every rank, collective.
+
+    Every rank runs as many forwards.
+
+    Args:
+        rows: int [n], n >= 1.
+        batch_size: rows of one forward per rank.
+    """
+    store = data.plans[phase].store
+    by_length = np.argsort(store.lengths_of(rows), kind="stable")
+    batches = [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
+    real = len(batches)
+    batches += [batches[0][:1]] * (-real % model.world_size)
+    sums = torch.zeros(len(rows), dtype=torch.float64, device=model.device)
+    pad = data.tokenizer.pad_token_id or 0
+    for number in range(rank, len(batches), model.world_size):
+        watchdog.at(f"losses of training rows: batch {number + 1} of {len(batches)}")
+        places = batches[number]
+        batch = collate(
+            store,
+            rows[places],
+            np.ones(len(places)),
+            pad,
+            packing=False,
+            empty=number >= real,
+        )
+        sums[torch.from_numpy(places).to(model.device)] += model.row_nll(batch)
+    if model.world_size > 1:
+        dist.all_reduce(sums)
+    return sums.tolist()
 
 
 def write_train_losses(path: Path, found: TrainLosses, data: PhaseDataModule, phase: str) -> None:

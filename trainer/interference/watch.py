@@ -21,6 +21,7 @@ import torch.distributed as dist
 from data_modules.collate import Batch
 from data_modules.phase_data_module import PhaseDataModule
 from data_modules.probe_rows import probe_rows
+from trainer import watchdog
 from trainer.config.schema import Config
 from trainer.engine import ZeroEngine
 from trainer.interference.conflict import Conflict, conflict_of
@@ -78,6 +79,7 @@ class GradientProbe:
         )
         with engine.aside():
             for number, probe in enumerate(probes):
+                watchdog.at(f"gradient conflict: task '{probe.task}'")
                 halves = sums[number, :-1].view(2, -1)
                 for half, batches in zip(halves, probe.halves, strict=True):
 

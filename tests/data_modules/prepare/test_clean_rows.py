@@ -325,7 +325,7 @@ def test_one_unit_is_only_opened_when_it_is_finished(tmp_path: Path) -> None:
     (tmp_path / "train/qa.jsonl").unlink()
     assert clean_unit.clean_unit(job) == stats
     assert sorted(path.name for path in (tmp_path / "unit").iterdir()) == [
-        *("part_000", "rejects.jsonl", "stats.json")
+        *("part_000", "rejects.jsonl", "seal.json", "stats.json")
     ]
     (part,) = (tmp_path / "unit").glob("part_*")
     assert isinstance(next(Part.open(part).records()), Record)

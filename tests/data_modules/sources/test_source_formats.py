@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from data_modules.config import RowFormat, SourceConfig
-from data_modules.records import Message, Record
+from data_modules.records import Message, Record, Reject
+from data_modules.rejects import reject_line
 from data_modules.sources import RowFault, record_of
 from tests.data_modules.sources.source_data import SINGLE, conversations
 
@@ -234,3 +237,31 @@ def test_a_missing_mapped_column_names_both() -> None:
 def test_very_many_columns_are_not_all_named() -> None:
     with pytest.raises(RowFault, match=r"'c19'\] and 5 more\)"):
         made({f"c{index:02}": "" for index in range(25)})
+
+
+# --- found by fuzzing
+
+
+@pytest.mark.parametrize(
+    ("field", "rule", "reason"),
+    [
+        ("id", "bad_id", "field 'id' is a number of 16610 bits, expected text"),
+        ("negative", "not_a_flag", "field 'negative' is a int that cannot be written"),
+        ("quality", "bad_quality", "field 'quality' is a int that cannot be written"),
+    ],
+)
+def test_number_that_python_does_not_write(field: str, rule: str, reason: str) -> None:
+    """Numbers of more than 4300 digits cannot become text."""
+    with pytest.raises(RowFault) as caught:
+        made({"instruction": "a", "output": "b", field: 10**5000})
+    assert caught.value.rule == rule
+    assert caught.value.reason.startswith(reason)
+
+
+def test_reject_with_half_a_surrogate_pair_can_be_written() -> None:
+    """A key of the row is quoted in the reason; no file can hold it as it is."""
+    reject = Reject("qa", "f:1", "duplicate_key", "key '\ud800' appears twice", "{}", "f:1")
+    line = reject_line(reject)
+    assert json.loads(line.encode().decode()) == asdict(reject)
+    plain = Reject("qa", "f:1", "empty_answer", "空", "{}", "f:1")
+    assert "空" in reject_line(plain)

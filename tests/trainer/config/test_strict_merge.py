@@ -121,16 +121,19 @@ def test_an_unknown_key_is_named_with_what_was_probably_meant(key: str, remedy: 
 @pytest.mark.parametrize(
     ("key", "value", "seen", "rule"),
     [
-        ("seed", "x", "'x'", "it must be an integer"),
-        ("seed", 1.0, "1.0", "it must be an integer"),
-        ("seed", True, "True", "it must be an integer"),
-        ("seed", None, "no value (null)", "it must be an integer"),
+        ("seed", "x", "'x'", "it must be an integer of 64 bits"),
+        ("seed", 1.0, "1.0", "it must be an integer of 64 bits"),
+        ("seed", True, "True", "it must be an integer of 64 bits"),
+        ("seed", None, "no value (null)", "it must be an integer of 64 bits"),
         ("deterministic", 1, "1", "it must be true or false"),
         ("deterministic", "yes", "'yes'", "it must be true or false"),
         ("optimizer.beta1", "0,9", "'0,9'", "it must be a finite number"),
         ("optimizer.beta1", True, "True", "it must be a finite number"),
         ("optimizer.beta1", float("nan"), "nan", "it must be a finite number"),
         ("curriculum.phases.mix.lr", float("inf"), "inf", "it must be a finite number"),
+        # found by fuzzing: larger than any float, and than any array's index
+        ("optimizer.eps", 10**400, repr(10**400), "it must be a finite number"),
+        ("seed", 2**63, repr(2**63), "it must be an integer of 64 bits"),
         ("run_name", True, "True", "it must be text"),
         ("run_name", [1], "[1]", "it must be text"),
         ("precision", "fp16", "'fp16'", "it must be one of bf16, fp32"),

@@ -1,10 +1,10 @@
-"""Stretches of time as SLURM writes them."""
+"""Lengths of time as people write them."""
 
 from __future__ import annotations
 
 import re
 
-_WALL_TIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]?\d):([0-5]?\d)")
+_CLOCK = re.compile(r"(?:(\d{1,6})-)?(\d{1,6}):([0-5]?\d):([0-5]?\d)")
 
 
 def wall_seconds(text: str) -> float:
@@ -15,7 +15,7 @@ def wall_seconds(text: str) -> float:
     Raises:
         ValueError: it is not written so.
     """
-    match = _WALL_TIME.fullmatch(text)
+    match = _CLOCK.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not [days-]hours:minutes:seconds")
     days, hours, minutes, seconds = (int(one or 0) for one in match.groups())

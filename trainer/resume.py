@@ -229,18 +229,19 @@ def _order_faults(config: Config, state: TrainerState) -> Iterator[Fault]:
     """The phases must follow one another as they did."""
     chosen = list(selected(config))
     trained = [phase.name for phase in state.phases]
+    earlier = trained
     if chosen[0] in trained:
+        earlier = trained[: trained.index(chosen[0])]
         # Phases behind the selected ones are of no concern: the selected ones are done.
         fits = all(
-            one == other
-            for one, other in zip(trained[trained.index(chosen[0]) :], chosen, strict=False)
+            one == other for one, other in zip(trained[len(earlier) :], chosen, strict=False)
         )
     else:
         order = list(config.curriculum.phases)
         before = order[: order.index(chosen[0])] if chosen[0] in order else []
         done = state.global_step == state.phases[-1].last_step
         fits = state.phases[-1].name in before[-1:] and done
-    if not fits:
+    if not fits or set(earlier) & set(chosen):
         yield Fault(
             "+phase",
             ", ".join(chosen),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -149,8 +150,9 @@ class Keeper:
             )
 
     def finish(self) -> None:
-        """Wait for this rank's part of the last checkpoint, whatever comes of it."""
-        self._failure()
+        """Wait until the last checkpoint is on the disk, or is sure never to be; collective."""
+        with contextlib.suppress(TrainingFault):
+            self.settle()
 
     def _failure(self) -> SaveFailed | None:
         """Wait for this rank's writer; why it could not write."""

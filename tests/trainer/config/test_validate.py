@@ -155,6 +155,22 @@ RULES: list[Rule] = [
             ("faults.rollback_before", 0),
         )
     ),
+    (put("checkpoint.every_steps", 0), "checkpoint.every_steps", "0", "at least 1", ""),
+    (put("checkpoint.every_minutes", 0.0), "checkpoint.every_minutes", "0", "above 0", ""),
+    (put("checkpoint.keep_last", 0), "checkpoint.keep_last", "0", "at least 1", ""),
+    (put("limits.wall_time", "0:00:00"), "limits.wall_time", "0", "above 0", ""),
+    (put("resume", " "), "resume", "' '", "it is auto, never, or a folder", ""),
+    (put("resume", "outputs/nowhere"), "resume", "'outputs/nowhere'", "or a folder", ""),
+    *(
+        (
+            both(put("checkpoint.sharded", False), put(f"checkpoint.{name}", value)),
+            f"checkpoint.{name}",
+            f"{value}",
+            "checkpoint.sharded=false keeps no training state",
+            f"checkpoint.{name}=null",
+        )
+        for name, value in (("every_steps", 5), ("every_minutes", 30))
+    ),
     *(
         (put(f"cluster.{name}", value), f"cluster.{name}", f"{value:g}", "it must be above 0", "")
         for name in ("stall_timeout_s", "heartbeat_s")

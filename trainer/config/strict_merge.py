@@ -25,6 +25,7 @@ from omegaconf.errors import (
 )
 
 from data_modules.faults import ConfigFault, Fault
+from data_modules.masking import masked
 from trainer.config.schema import Config
 
 # What other trainers call our keys, and what a plural or an old habit makes of them.
@@ -81,8 +82,8 @@ _hints = cache(typing.get_type_hints)
 
 
 def to_plain(config: Config) -> dict[str, Any]:
-    """The resolved configuration as plain dicts, lists and values, enums by name."""
-    plain: dict[str, Any] = _as_plain(config)
+    """The resolved configuration as plain dicts, lists and values, enums by name; secrets masked."""
+    plain: dict[str, Any] = masked(_as_plain(config))
     return plain
 
 
@@ -99,7 +100,7 @@ def _as_plain(value: Any) -> Any:
 
 
 def to_yaml(config: Config) -> str:
-    """The resolved configuration as YAML."""
+    """The resolved configuration as YAML; secrets masked."""
     return OmegaConf.to_yaml(OmegaConf.create(to_plain(config)))
 
 

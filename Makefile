@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: setup demo test check clean
+.PHONY: setup demo test check kill-matrix soak clean
 
 setup: $(STAMP)
 
@@ -26,6 +26,13 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -m 'not cluster'
+
+# what takes longer than a test may: some 25 and 35 minutes
+kill-matrix: setup
+	$(BIN)/python tests/integration/kill_matrix.py
+
+soak: setup
+	$(BIN)/python tests/integration/soak.py
 
 check: setup
 	$(BIN)/ruff format .

@@ -87,6 +87,10 @@ class Boundary:
         if agreed.reason is not Reason.NONE:
             self._leave(agreed)
 
+    def cannot_write(self, words: str) -> None:
+        """Take note that this rank cannot write: all ranks leave behind the step."""
+        self._keeper.broken(words)
+
     def _agree(self, save: bool) -> Agreed:
         watchdog.at("comparing notes", waits=True)
         agreed = self._stops.agree(save, self._keeper.failed)

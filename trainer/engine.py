@@ -15,6 +15,7 @@ from torch import nn
 from data_modules.collate import Batch
 from trainer.config.schema import Config, OptimizerConfig
 from trainer.deepspeed_config import deepspeed_config
+from trainer.guard.limit import NO_LIMIT, Limit, Veto
 from trainer.loss import NLL, MultiTaskLM, inputs_of, rows_as_tasks
 
 
@@ -26,7 +27,8 @@ class StepFigures(NamedTuple):
         negative_p: sum over each task's negative tokens of their probability.
         negative_tokens: negative tokens of each task.
         loss: the weighted loss.
-        grad_norm: norm of the whole gradient before clipping.
+        grad_norm: norm of the whole gradient before clipping; not finite if the gradient is not.
+        skipped: the step was vetoed (``trainer.guard.limit``) and changed nothing.
     """
 
     nll: list[float]
@@ -34,6 +36,7 @@ class StepFigures(NamedTuple):
     negative_tokens: list[float]
     loss: float
     grad_norm: float
+    skipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,13 @@ class StepSums:
         values: float64 [3 * tasks + 1]: the three sums per task, then the weighted loss.
         work: the running all-reduce; wait for it before reading.
         grad_norm: norm of the whole gradient before clipping.
+        skipped: bool [], the step changed nothing.
     """
 
     values: torch.Tensor
     work: Any
     grad_norm: Any
+    skipped: torch.Tensor
 
     def read(self) -> StepFigures:
         """Wait for the device."""
@@ -57,7 +62,7 @@ class StepSums:
         *per_task, loss = self.values.tolist()
         tasks = len(per_task) // 3
         nll, p, tokens = (per_task[i * tasks : (i + 1) * tasks] for i in range(3))
-        return StepFigures(nll, p, tokens, loss, float(self.grad_norm))
+        return StepFigures(nll, p, tokens, loss, float(self.grad_norm), bool(self.skipped))
 
 
 class ZeroEngine:
@@ -94,9 +99,14 @@ class ZeroEngine:
         self._stage0_norm: torch.Tensor | None = None
         if self._clips_itself:
             optimizer.register_step_pre_hook(self._clip)
+        self._veto = Veto(optimizer, self._norm_before_update)
 
-    def train_step(self, batches: list[Batch], lr: float) -> StepSums:
-        """Forward and backward of every micro-batch, then one optimizer step at ``lr``."""
+    def train_step(self, batches: list[Batch], lr: float, limit: Limit = NO_LIMIT) -> StepSums:
+        """Forward and backward of every micro-batch, then one optimizer step at ``lr``.
+
+        A step that is not finite, or breaks ``limit``, leaves weights, moments and Adam's step count
+        as they are, on every rank.
+        """
         self.engine.train()
         sums = torch.zeros(3 * self.tasks + 1, dtype=torch.float64, device=self.device)
         for batch in batches:
@@ -108,8 +118,10 @@ class ZeroEngine:
         work = dist.all_reduce(sums, async_op=True) if self.world_size > 1 else None
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        self._veto.watch(sums, work, limit)
         self.engine.step()
-        return StepSums(sums, work, self._grad_norm())
+        grad_norm = self._grad_norm()
+        return StepSums(sums, work, grad_norm, self._veto.of_step(grad_norm))
 
     def _forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         result: tuple[torch.Tensor, torch.Tensor] = self.engine(**inputs_of(batch, self.device))
@@ -193,6 +205,10 @@ class ZeroEngine:
         norm = self._stage0_norm if self._clips_itself else self.engine.get_global_grad_norm()
         assert norm is not None, "DeepSpeed sets the norm in every step"
         return norm
+
+    def _norm_before_update(self) -> Any:
+        """The same while the update is under way: the engine takes it over behind it."""
+        return self._stage0_norm if self._clips_itself else self.optimizer._global_grad_norm
 
     def _clip(self, *_: Any) -> None:
         """Clip by the global norm and keep the norm, which DeepSpeed's plain optimizer path drops."""

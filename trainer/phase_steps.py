@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,10 @@ from trainer.config.schema import Config
 from trainer.console import LOGGER, PhaseProgress
 from trainer.curriculum import Phase, lr_at
 from trainer.distributed import Ranks, seed_generators
-from trainer.engine import StepSums, ZeroEngine
+from trainer.engine import StepFigures, StepSums, ZeroEngine
+from trainer.guard.guard import Action
+from trainer.guard.limit import Limit
+from trainer.guard.step_guard import StepGuard
 from trainer.interference.watch import InterferenceWatch
 from trainer.metrics import Metrics
 from trainer.negatives_watch import NegativesWatch
@@ -32,9 +35,22 @@ class _Pending:
     global_step: int
     lr: float
     data: StepData
+    limit: Limit
     sums: StepSums
     seconds: float
     waited: float
+
+
+class RollBack(Exception):
+    """A step is taken back, with all behind the last checkpoint; raised on every rank.
+
+    Attributes:
+        pass_over: global steps that are left out for good.
+    """
+
+    def __init__(self, step: int, pass_over: Sequence[int]) -> None:
+        super().__init__(f"step {step}")
+        self.step, self.pass_over = step, tuple(pass_over)
 
 
 class PhaseSteps:
@@ -53,11 +69,13 @@ class PhaseSteps:
         engine: ZeroEngine,
         metrics: Metrics,
         interference: InterferenceWatch,
+        guard: StepGuard,
         boundary: Boundary,
         evaluate_between: Callable[[Phase, int, Callable[[], None]], None],
     ) -> None:
         self.config, self.ranks, self.data, self.engine = config, ranks, data, engine
-        self.metrics, self.interference, self.boundary = metrics, interference, boundary
+        self.metrics, self.interference = metrics, interference
+        self.guard, self.boundary = guard, boundary
         self._evaluate_between = evaluate_between
 
     def train(self, phases: list[Phase], phase: Phase, steps_done: int) -> None:
@@ -68,6 +86,7 @@ class PhaseSteps:
             steps_done: steps that the run has behind it.
 
         Raises:
+            RollBack: a step was so bad that the run goes back to its last checkpoint.
             Stopped: the ranks were asked to leave.
             TrainingFault: training cannot go on.
         """
@@ -92,6 +111,7 @@ class PhaseSteps:
                 self._record(phase, pending, progress, watch)
                 pending = None
             self.boundary.watches["negatives"] = watch.state()
+            self.boundary.watches["guard"] = self.guard.state()
 
         if first:
             # Whatever came behind the checkpoint in its own step was taken back with the rest.
@@ -109,13 +129,14 @@ class PhaseSteps:
             global_step = phase.first_step + index
             watchdog.at(f"step {global_step}: forward and backward")
             seed_generators(self.config.seed, global_step, self.ranks.rank)
-            sums = self.engine.train_step(step.batches, lr_at(phases, global_step))
+            limit = self.guard.limit_for(step.answer_tokens)
+            sums = self.engine.train_step(step.batches, lr_at(phases, global_step), limit)
             # Figures are read one step late, so that the host never waits for the device.
             if pending is not None:
                 self._record(phase, pending, progress, watch)
             self.interference.after_step(phase.name, global_step)
             seconds = time.perf_counter() - clock
-            pending = _Pending(global_step, self.engine.lr, step, sums, seconds, waited)
+            pending = _Pending(global_step, self.engine.lr, step, limit, sums, seconds, waited)
             if global_step < phase.last_step:
                 self.boundary.after_step(phases, phase, global_step, settle)
                 self._evaluate_between(phase, global_step, settle)
@@ -142,24 +163,48 @@ class PhaseSteps:
     def _record(
         self, phase: Phase, step: _Pending, progress: PhaseProgress, watch: NegativesWatch
     ) -> None:
+        """Write a step's figures down, and judge it.
+
+        Raises:
+            RollBack, TrainingFault: as :meth:`train`.
+        """
         watchdog.at(f"step {step.global_step}: waiting for its sums", waits=True)
         figures = step.sums.read()
         tokens_per_second = step.data.tokens / step.seconds
         values: dict[str, Any] = {
             "phase": phase.name,
-            "loss": figures.loss,
             "lr": step.lr,
-            "grad_norm": figures.grad_norm,
             "tokens": step.data.tokens,
             "tokens_per_second": tokens_per_second,
             "data_wait_seconds": step.waited,
         }
-        losses = {
-            task: figures.nll[self.data.tasks.index(task)] / count
-            for task, count in step.data.answer_tokens.items()
-        }
-        for task, count in step.data.answer_tokens.items():
-            values[f"loss/{task}"] = losses[task]
+        if figures.skipped:
+            values["skipped"] = True  # its figures, which may be no numbers, are in faults.jsonl
+        else:
+            values |= self._losses(figures, step.data)
+        try:
+            self.metrics.write(step.global_step, values)
+        except OSError as error:
+            self.boundary.cannot_write(f"{error.strerror} (metrics)")
+        verdict = self.guard.after_step(
+            phase, step.global_step, figures, step.data.answer_tokens, step.limit
+        )
+        if verdict is not None and verdict.action is Action.rollback:
+            raise RollBack(step.global_step, verdict.pass_over)
+        if not figures.skipped:
+            losses = {task: values[f"loss/{task}"] for task in step.data.answer_tokens}
+            warning = watch.warning(losses, any(figures.negative_tokens))
+            if warning is not None:
+                LOGGER.warning("phase '%s': %s", phase.name, warning)
+        progress.update(
+            step.global_step - phase.first_step + 1, figures.loss, tokens_per_second, step.lr
+        )
+
+    def _losses(self, figures: StepFigures, data: StepData) -> dict[str, Any]:
+        """The figures of a step that was taken in."""
+        values: dict[str, Any] = {"loss": figures.loss, "grad_norm": figures.grad_norm}
+        for task, count in data.answer_tokens.items():
+            values[f"loss/{task}"] = figures.nll[self.data.tasks.index(task)] / count
             values[f"tokens/{task}"] = count
         for task, p, number in zip(
             self.data.tasks, figures.negative_p, figures.negative_tokens, strict=True
@@ -167,10 +212,4 @@ class PhaseSteps:
             if number:
                 values[f"negative/p/{task}"] = p / number
                 values[f"negative/tokens/{task}"] = int(number)
-        self.metrics.write(step.global_step, values)
-        warning = watch.warning(losses, any(figures.negative_tokens))
-        if warning is not None:
-            LOGGER.warning("phase '%s': %s", phase.name, warning)
-        progress.update(
-            step.global_step - phase.first_step + 1, figures.loss, tokens_per_second, step.lr
-        )
+        return values

@@ -49,7 +49,16 @@ _ABSENT = "(absent)"
 
 
 @dataclass(frozen=True)
-class Resumed:
+class Found:
+    """A complete checkpoint."""
+
+    folder: Path
+    marker: Marker
+    state: TrainerState
+
+
+@dataclass(frozen=True)
+class Resumed(Found):
     """A checkpoint that a run continues from.
 
     Attributes:
@@ -57,9 +66,6 @@ class Resumed:
         notes: newer checkpoints that could not be used, in words.
     """
 
-    folder: Path
-    marker: Marker
-    state: TrainerState
     earlier_phases: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
@@ -88,6 +94,20 @@ class Resumed:
             f"Resumes behind step {self.global_step} ({done} of {phase.last_step - phase.first_step + 1} "
             f"steps of phase '{phase.name}') from {self.folder}."
         )
+
+
+def newest_before(run: RunDirectory, global_step: int, check: Check) -> Found | None:
+    """The newest usable checkpoint of a run before a step; collective if ``check`` is."""
+    for folder in checkpoints(run.checkpoints):
+        try:
+            marker = read_marker(folder)
+            if marker.global_step < global_step:
+                check_sizes(folder, marker)
+                check(folder, marker)
+                return Found(folder, marker, read_state(folder))
+        except Damaged:
+            continue
+    return None
 
 
 def verified_together(ranks: Ranks) -> Check:
@@ -209,18 +229,19 @@ def _order_faults(config: Config, state: TrainerState) -> Iterator[Fault]:
     """The phases must follow one another as they did."""
     chosen = list(selected(config))
     trained = [phase.name for phase in state.phases]
+    earlier = trained
     if chosen[0] in trained:
+        earlier = trained[: trained.index(chosen[0])]
         # Phases behind the selected ones are of no concern: the selected ones are done.
         fits = all(
-            one == other
-            for one, other in zip(trained[trained.index(chosen[0]) :], chosen, strict=False)
+            one == other for one, other in zip(trained[len(earlier) :], chosen, strict=False)
         )
     else:
         order = list(config.curriculum.phases)
         before = order[: order.index(chosen[0])] if chosen[0] in order else []
         done = state.global_step == state.phases[-1].last_step
         fits = state.phases[-1].name in before[-1:] and done
-    if not fits:
+    if not fits or set(earlier) & set(chosen):
         yield Fault(
             "+phase",
             ", ".join(chosen),

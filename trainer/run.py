@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from data_modules.phase_data_module import PhaseDataModule
 from data_modules.wording import phase_boundary
 from trainer import distributed, watchdog
 from trainer.boundary import Boundary
-from trainer.checkpoint.folder import Damaged, drop_after
+from trainer.checkpoint.folder import Damaged
 from trainer.checkpoint.keeper import Keeper, model_settings, parameter_shapes
 from trainer.checkpoint.live_state import frozen_checksum
 from trainer.checkpoint.reader import restore
@@ -23,21 +23,31 @@ from trainer.console import LOGGER, make_console, start_logging
 from trainer.course import Course
 from trainer.curriculum import Phase
 from trainer.distributed import Ranks
+from trainer.earlier_starts import clear, earlier_evaluations, is_finished, take_back
 from trainer.engine import ZeroEngine
 from trainer.evaluation import results as evaluation_results
 from trainer.evaluation.evaluate import Evaluator
 from trainer.evaluation.figures import figures_of
 from trainer.evaluation.results import Evaluation
 from trainer.export import export
+from trainer.faults import TrainingFault
+from trainer.guard.step_guard import StepGuard
 from trainer.interference.watch import InterferenceWatch
 from trainer.metrics import Metrics, open_metrics
 from trainer.model import max_positions
 from trainer.model_card import model_card
-from trainer.phase_steps import PhaseSteps
+from trainer.phase_steps import PhaseSteps, RollBack
 from trainer.plan_view import plan_json, print_plan
 from trainer.plan_warnings import phase_warnings, warnings_of
 from trainer.report import chart_files
-from trainer.resume import frozen_faults, model_faults, plan_faults
+from trainer.resume import (
+    Found,
+    frozen_faults,
+    model_faults,
+    newest_before,
+    plan_faults,
+    verified_together,
+)
 from trainer.run_directory import (
     INITIAL,
     RunDirectory,
@@ -73,7 +83,7 @@ class Run:
         self.config, self.ranks, self.run, self.start, self.data = config, ranks, run, start, data
         self.course = course
         self.done = start.steps_done
-        self.evaluations = self._earlier_evaluations()
+        self.evaluations = earlier_evaluations(run, start)
         self.phases: list[Phase] = []
         self.plan: Any = {}
         self.fingerprints: dict[str, str] = {}
@@ -101,6 +111,9 @@ class Run:
         self.interference = InterferenceWatch(
             self.engine, data, config, ranks.rank, run.interference
         )
+        self.guard = StepGuard(config, self.engine, data, ranks.rank, run.faults)
+        if resumed is not None and "guard" in resumed.state.watches:
+            self.guard.restore(resumed.state.watches["guard"])
         self.steps = PhaseSteps(
             config,
             ranks,
@@ -108,6 +121,7 @@ class Run:
             self.engine,
             self.metrics,
             self.interference,
+            self.guard,
             self.boundary,
             self._evaluate_between,
         )
@@ -172,41 +186,59 @@ class Run:
         faults += frozen_faults(resumed, frozen_checksum(self.engine))
         if faults:
             raise ConfigFault(faults)
+        self._stand_at(resumed, resumed.state.passed_steps)
+
+    def _stand_at(self, found: Found, passed_steps: Sequence[int]) -> None:
+        """Take over weights, moments and watches of a checkpoint; collective."""
         try:
             with watchdog.paused("reading the checkpoint"):
-                restore(self.engine, resumed.folder, resumed.marker, resumed.state)
+                restore(self.engine, found.folder, found.marker, found.state)
         except Damaged as damage:
             rule = "it holds the whole state of every trained parameter"
             remedy = "Name an older one with resume=CHECKPOINT."
-            raise DataFault(Fault(str(resumed.folder), str(damage), rule, remedy)) from damage
-        self.keeper.passed_steps = list(resumed.state.passed_steps)
-        self.boundary.watches = dict(resumed.state.watches)
+            raise DataFault(Fault(str(found.folder), str(damage), rule, remedy)) from damage
+        self.done = found.state.global_step
+        self.keeper.passed_steps = list(passed_steps)
+        self.boundary.watches = dict(found.state.watches)
         under_way = next((one for one in self.phases if self._is_in(one)), None)
         if under_way is not None:
-            here = resumed.folder.parent == self.run.checkpoints
+            here = found.folder.parent == self.run.checkpoints
             self.boundary.stand_at(self.phases, under_way, self.done, saved=here)
+
+    def _roll_back(self, back: RollBack) -> None:
+        """Go back to the last checkpoint before a bad step, and leave that step out from here on.
+
+        Raises:
+            TrainingFault: there is no such checkpoint.
+        """
+        with watchdog.paused("rolling back"):
+            self.keeper.settle()
+            found = newest_before(self.run, back.step, verified_together(self.ranks))
+        if found is None:
+            raise TrainingFault(
+                f"Step {back.step} is to be taken back, but there is no checkpoint before it. Save more "
+                "often (checkpoint.every_steps), or choose faults.nonfinite=skip."
+            )
+        behind = [step for step in back.pass_over if step > found.state.global_step]
+        passed = {*self.keeper.passed_steps, *found.state.passed_steps, *behind}
+        self._stand_at(found, sorted(passed))
+        self.guard.roll_back(found.state.watches.get("guard"))
+        if self.ranks.is_main:
+            take_back(self.run, found, {self.run.faults.name})
+        LOGGER.warning(
+            "back at step %d (%s); steps %s are left out", self.done, found.folder, sorted(passed)
+        )
 
     def _is_in(self, phase: Phase) -> bool:
         return phase.first_step <= self.done <= phase.last_step
-
-    def _is_finished(self, phase: Phase) -> bool:
-        """Whether nothing is left to be done of a phase that an earlier start trained."""
-        if phase.last_step < self.done:
-            return True  # the weights are those of a later phase
-        found = self.run.finished(phase.name)
-        return (
-            self.start.resumed is not None
-            and self.done == phase.last_step
-            and found is not None
-            and found["last_step"] == phase.last_step
-        )
 
     def _open(self) -> Metrics:
         """Write the run's own description, print the plan, open logs and metrics."""
         config, run, main = self.config, self.run, self.ranks.is_main
         replaces = run.metrics.is_file() and not self.start.continues
         if main:
-            self._clear()
+            finished = [one.name for one in self.phases if is_finished(run, one, self.done)]
+            clear(run, self.start, self.course.phases, finished)
             write_text(run.root / "config.yaml", to_yaml(config))
             write_json(run.root / "plan.json", self.plan)
             write_json(run.root / "environment.json", environment(self.ranks.world_size))
@@ -230,61 +262,36 @@ class Run:
             config.logging, config.run_name, run, to_plain(config), self.start.continues, main
         )
 
-    def _clear(self) -> None:
-        """Take back what an earlier start left behind the point that this one goes on from."""
-        run, resumed = self.run, self.start.resumed
-        source = run if resumed is None else resumed.source
-        finished = [phase.name for phase in self.phases if self._is_finished(phase)]
-        run.begin(
-            [
-                name
-                for name in self.course.phases
-                if name not in finished or source.root != run.root
-            ],
-            self.start.continues,
-        )
-        if resumed is None:
-            run.cut_after(self.start.steps_before)
-            return
-        if source.root != run.root:
-            run.inherit(source, [*self.start.earlier_phases, *finished])
-        cursors, first_again = resumed.state.cursors, self.done
-        last = resumed.state.phases[-1]
-        closed = run.finished(last.name)
-        if self.done == last.last_step and closed is not None:
-            # Its evaluation is behind the checkpoint of its last step, and done.
-            cursors, first_again = closed["cursors"], self.done + 1
-        run.cut(cursors, first_again)
-        drop_after(run.checkpoints, self.done)
-
-    def _earlier_evaluations(self) -> dict[str, Evaluation]:
-        resumed = self.start.resumed
-        run, phases = self.run, list(self.start.earlier_phases)
-        if resumed is not None:
-            run = resumed.source
-            phases += [
-                phase.name
-                for phase in resumed.state.phases[len(resumed.earlier_phases) :]
-                if self.done >= phase.last_step and run.finished(phase.name) is not None
-            ]
-        found: dict[str, Evaluation] = {}
-        if self.start.continues:
-            for column in (INITIAL, *phases):
-                path = run.evaluation(column)
-                if path.is_file():
-                    found[column] = evaluation_results.load(path)
-        return found
-
     def all_phases(self) -> dict[str, Evaluation]:
         """Train, evaluate and export phase by phase."""
         fresh = not self.evaluations and self.start.resumed is None
         if self.config.evaluation.before_training and fresh:
             self._evaluate(INITIAL, self.phases[0], self.start.steps_before)
+        while True:
+            try:
+                self._train_phases()
+                break
+            except RollBack as back:
+                self._roll_back(back)
+            except TrainingFault:
+                self.keeper.finish()  # what is on its way is of good steps
+                raise
+        with watchdog.paused("finishing the last checkpoint"):
+            self.keeper.settle()
+        if self.ranks.is_main:
+            watchdog.at("closing the run")
+            close_run(self.console, self.run, self.evaluations)
+            self.metrics.pictures(self.phases[-1].last_step, chart_files(self.run))
+        self.metrics.close()
+        return self.evaluations
+
+    def _train_phases(self) -> None:
+        """Everything that is left, from where the run stands."""
         for number, name in enumerate(self.course.phases):
             if name in self.course.waiting:
                 self._pick_tasks(name)
             phase = self.phases[number]
-            if self._is_finished(phase):
+            if is_finished(self.run, phase, self.done):
                 continue
             if self.done < phase.last_step:
                 if (
@@ -295,14 +302,6 @@ class Run:
                 self.steps.train(self.phases, phase, self.done)
                 self.done = phase.last_step
             self._finish_phase(phase)
-        with watchdog.paused("finishing the last checkpoint"):
-            self.keeper.settle()
-        if self.ranks.is_main:
-            watchdog.at("closing the run")
-            close_run(self.console, self.run, self.evaluations)
-            self.metrics.pictures(self.phases[-1].last_step, chart_files(self.run))
-        self.metrics.close()
-        return self.evaluations
 
     def _evaluate_between(self, phase: Phase, global_step: int, settle: Callable[[], None]) -> None:
         settings = self.config.evaluation

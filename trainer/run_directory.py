@@ -57,6 +57,11 @@ class RunDirectory:
         """What Weights & Biases knows the run by."""
         return self.root / "wandb.id"
 
+    @property
+    def faults(self) -> Path:
+        """One line for every step that the guard found bad; see ``trainer.guard``."""
+        return self.root / "faults.jsonl"
+
     def log(self, rank: int) -> Path:
         return self.root / "log" / f"rank_{rank}.log"
 
@@ -135,7 +140,7 @@ class RunDirectory:
     @property
     def logs_of_steps(self) -> list[Path]:
         """Files of JSON lines that grow while the run trains."""
-        return [self.metrics, self.interference]
+        return [self.metrics, self.interference, self.faults]
 
     def cursors(self) -> dict[str, int]:
         """How long every file of :attr:`logs_of_steps` is now, in bytes."""

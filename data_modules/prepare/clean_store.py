@@ -79,6 +79,11 @@ class Part:
         ids: list[str] = _table(self.folder).column("row_id").to_pylist()
         return ids
 
+    def origins(self) -> list[str]:
+        """The ``origin`` of every row."""
+        origins: list[str] = _table(self.folder).column("origin").to_pylist()
+        return origins
+
     def negative(self) -> np.ndarray:
         """bool [rows]: rows whose answer is wrong."""
         column = _table(self.folder).column("negative")

@@ -121,6 +121,23 @@ def write_group_timeouts(target: str, folder: str) -> None:
     setattr(owner, name, write)
 
 
+def poison_row(tokens: list[int]) -> None:
+    """The embeddings of one row, told by its tokens, are NaN wherever the row appears."""
+    embed = torch.nn.Embedding.forward
+    wanted = torch.tensor(tokens)
+
+    def poisoned(self: torch.nn.Embedding, ids: torch.Tensor) -> torch.Tensor:
+        out = embed(self, ids)
+        if ids.shape[-1] >= len(wanted):
+            hits = (ids.unfold(-1, len(wanted), 1) == wanted).all(-1)
+            for row, start in hits.nonzero().tolist():
+                out = out.clone()
+                out[row, start : start + len(wanted)] = float("nan")
+        return out
+
+    setattr(torch.nn.Embedding, "forward", poisoned)  # noqa: B010
+
+
 def nan_at(target: str, rank: int | None, call: int = 1, calls: int = 1) -> None:
     """Every float and floating tensor in the result of ``calls`` calls is NaN; gradients follow."""
 

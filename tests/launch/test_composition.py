@@ -40,7 +40,7 @@ WITHOUT_GENERAL_TASK = (
 #: Groups that neither data nor curriculum touch: they are composed with the smallest of both.
 APART_FROM_DATA = {
     *("model", "boundary", "optimizer", "zero", "adaptation", "evaluation", "logging"),
-    *("checkpoint", "cluster", "debug"),
+    *("checkpoint", "faults", "cluster", "debug"),
 }
 
 

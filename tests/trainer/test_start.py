@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.shared_checkpoint import made_config, made_state, write_checkpoint
 from trainer.config.schema import Config, CurriculumConfig, Init, ModelConfig, PhaseConfig
 from trainer.run_directory import RunDirectory, write_json
 from trainer.start import Start, find_start
@@ -86,3 +87,42 @@ def test_init_from_wins(run: RunDirectory) -> None:
     finish(run, "mix", 10)
     start = find_start(config("specialize", init_from="elsewhere/hf"), run)
     assert start == Start("elsewhere/hf", 0, (), "Starts from init_from=elsewhere/hf.")
+
+
+def test_a_checkpoint_wins(run: RunDirectory) -> None:
+    finish(run, "mix", 4)
+    one = made_config(run.root)
+    write_checkpoint(run.checkpoints, made_state(one, 6))
+    start = find_start(one, run)
+    assert (start.steps_done, start.steps_before, start.continues) == (6, 0, True)
+    assert (start.init_from, start.earlier_phases) == (None, ())
+    assert (
+        start.words
+        == f"Resumes behind step 6 (2 of 4 steps of phase 'specialize') from {run.checkpoints}/step_000006."
+    )
+    start = find_start(made_config(run.root, "specialize"), run)
+    assert (start.steps_done, start.steps_before, start.earlier_phases) == (6, 4, ("mix",))
+
+
+def test_a_resumed_run_that_began_with_weights_alone_begins_there_again(
+    run: RunDirectory, tmp_path: Path
+) -> None:
+    """Its steps are numbered behind those, and adapters belong to the weights that it began with."""
+    finish(run, "mix", 10)
+    finish(run, "specialize", 25)
+    one = made_config(run.root, "hard")
+    write_checkpoint(run.checkpoints, made_state(one, 27, steps_before=25))
+    start = find_start(one, run)
+    assert (start.steps_done, start.steps_before) == (27, 25)
+    assert start.earlier_phases == ("mix", "specialize")
+    assert start.init_from == str(run.export("specialize"))
+    # Continued elsewhere, the weights are still those of the first run.
+    other = RunDirectory(tmp_path / "other")
+    one.resume, one.output_dir = str(run.root), str(other.root)
+    start = find_start(one, other)
+    assert start.init_from == str(run.export("specialize"))
+    assert start.earlier_phases == ("mix", "specialize")
+    # A named model stays the one.
+    named = made_config(run.root, "hard", init_from="a/hf")
+    write_checkpoint(run.checkpoints, made_state(named, 28, steps_before=25))
+    assert find_start(named, run).init_from == "a/hf"

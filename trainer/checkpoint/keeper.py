@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ class Keeper:
             config.checkpoint.keep_last,
             config.cluster.process_group_timeout_s,
         )
+        self._broken: SaveFailed | None = None
         self.newest: int | None = None
         self.passed_steps: list[int] = []
         self.stalls: list[float] = []
@@ -72,8 +74,12 @@ class Keeper:
 
     @property
     def failed(self) -> bool:
-        """Whether this rank could not write a checkpoint."""
-        return self._writer.failed
+        """Whether this rank could not write a checkpoint, or :meth:`broken` was told of something else."""
+        return self._writer.failed or self._broken is not None
+
+    def broken(self, words: str) -> None:
+        """Take note that this rank cannot write; all ranks learn it behind the step."""
+        self._broken = SaveFailed(words)
 
     def folder(self, global_step: int) -> Path:
         """Where the checkpoint of a step lies."""
@@ -139,12 +145,19 @@ class Keeper:
             left = folders.newest(self._run.checkpoints)
             kept = "There is none yet." if left is None else f"The last complete one is {left}."
             raise TrainingFault(
-                f"A checkpoint could not be written: {words}. {kept} Mend it (free disk space?) and "
+                f"The run could not be written to the disk: {words}. {kept} Mend it (free disk space?) and "
                 "start the same command again."
             )
 
+    def finish(self) -> None:
+        """Wait until the last checkpoint is on the disk, or is sure never to be; collective."""
+        with contextlib.suppress(TrainingFault):
+            self.settle()
+
     def _failure(self) -> SaveFailed | None:
         """Wait for this rank's writer; why it could not write."""
+        if self._broken is not None:
+            return self._broken
         try:
             self._writer.wait()
         except SaveFailed as failure:

@@ -38,9 +38,8 @@ class ShardReader:
                 file = safe_open(folder / name, framework="pt")
                 self._files.append(file)
                 for key in file.keys():  # noqa: SIM118 (not a dict)
-                    kind, start, parameter = key.split(":", 2)
-                    (numel,) = file.get_slice(key).get_shape()
-                    piece = _Piece(int(start), int(start) + numel, number, key)
+                    kind, parameter, start, numel = _described(key, file.get_slice(key))
+                    piece = _Piece(start, start + numel, number, key)
                     self._pieces.setdefault((kind, parameter), []).append(piece)
             except (OSError, SafetensorError, ValueError) as error:
                 raise Damaged(f"{name} cannot be read ({error})") from error
@@ -68,6 +67,19 @@ class ShardReader:
                 return
         if at < stop:
             raise Damaged(f"{kind} of {parameter} is missing from element {at} on")
+
+
+def _described(key: str, stored: Any) -> tuple[str, str, int, int]:
+    """Of a stored stretch: kind, parameter, start and length.
+
+    Raises:
+        ValueError: it is none that a checkpoint holds.
+    """
+    kind, start, parameter = key.split(":", 2)
+    if stored.get_dtype() != "F32" or int(start) < 0:
+        raise ValueError(f"{key} holds {stored.get_dtype()} from element {start} on")
+    (numel,) = stored.get_shape()
+    return kind, parameter, int(start), numel
 
 
 @torch.no_grad()

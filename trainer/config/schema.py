@@ -73,6 +73,24 @@ class WandbMode(Enum):
     offline = "offline"
 
 
+class OnNonFinite(Enum):
+    """What is done about a step whose loss or gradient is not finite; it never changes the model."""
+
+    skip = "skip"
+    rollback = "rollback"
+    stop = "stop"
+
+
+class OnSpike(Enum):
+    """What is done about a step whose loss jumps."""
+
+    none = "none"  # not watched
+    warn = "warn"  # trained on all the same
+    skip = "skip"
+    rollback = "rollback"
+    stop = "stop"
+
+
 @dataclass
 class ScheduleConfig:
     """Learning-rate curve of a phase, relative to its ``lr``.
@@ -273,6 +291,29 @@ class CheckpointConfig:
 
 
 @dataclass
+class FaultsConfig:
+    """What is done about steps that would spoil the model; see ``trainer.guard``.
+
+    A step's loss has jumped if its answer tokens lose more than ``spike_factor`` times *and* more than
+    ``spike_margin`` nats each above what their tasks lately lost.
+
+    Attributes:
+        most_skips: bad steps in a row that are skipped; one more stops the run.
+        most_rollbacks: rollbacks of a run; one more stops it.
+        rollback_before: a rollback leaves out this many steps before the bad one, too: the update
+            that led to it was theirs.
+    """
+
+    nonfinite: OnNonFinite = OnNonFinite.skip
+    spike: OnSpike = OnSpike.warn
+    spike_factor: float = 2.0
+    spike_margin: float = 1.5
+    most_skips: int = 3
+    most_rollbacks: int = 3
+    rollback_before: int = 1
+
+
+@dataclass
 class ClusterConfig:
     """How processes meet, share a host and watch each other.
 
@@ -348,5 +389,6 @@ class Config:
     mining: MiningConfig = field(default_factory=MiningConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    faults: FaultsConfig = field(default_factory=FaultsConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)

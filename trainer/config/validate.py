@@ -13,6 +13,8 @@ from trainer.config.schema import (
     Config,
     Init,
     Offload,
+    OnNonFinite,
+    OnSpike,
     Precision,
 )
 from trainer.config.validate_data import data_faults
@@ -42,6 +44,7 @@ def validate(config: Config, dp_world_size: int) -> None:
         *_updates(config),
         *_evaluation(config),
         *keeping_faults(config),
+        *_faults(config),
     ]
     if faults:
         raise ConfigFault(faults)
@@ -199,4 +202,25 @@ def _evaluation(config: Config) -> Iterator[Fault]:
     faults += _signs_of_life(config)
     at_least("limits.steps_per_phase", config.limits.steps_per_phase, 1, faults)
     at_least("cluster.threads_per_rank", config.cluster.threads_per_rank, 1, faults)
+    yield from faults
+
+
+def _faults(config: Config) -> Iterator[Fault]:
+    settings, faults = config.faults, list[Fault]()
+    # at 1, a step is above what its tasks lately lost half of the time
+    if not settings.spike_factor > 1:
+        seen = f"{settings.spike_factor:g}"
+        faults.append(Fault("faults.spike_factor", seen, "it must be above 1", "Try 2."))
+    for name in ("spike_margin", "most_skips", "most_rollbacks", "rollback_before"):
+        at_least(f"faults.{name}", getattr(settings, name), 0, faults)
+    rolls_back = OnNonFinite.rollback is settings.nonfinite or OnSpike.rollback is settings.spike
+    if rolls_back and not config.checkpoint.sharded:
+        faults.append(
+            Fault(
+                "faults",
+                "rollback without checkpoint.sharded",
+                "a run rolls back to its last checkpoint",
+                "Set checkpoint.sharded=true, or choose faults=default.",
+            )
+        )
     yield from faults

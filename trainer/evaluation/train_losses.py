@@ -75,6 +75,41 @@ def train_losses(
     store = plan.store
     sample = probe_rows(plan, rows_per_task, seed, "train losses")
     rows = np.concatenate([one.rows for one in sample.values()])
+    nll = iter(rows_nll(model, data, phase, rows, batch_size, rank))
+    per_task: dict[str, float] = {}
+    found: list[TrainRow] = []
+    for task, one in sample.items():
+        tokens = np.asarray(store.answer_tokens)[one.rows].tolist()
+        mine = [next(nll) for _ in tokens]
+        per_task[task] = sum(mine) / sum(tokens)
+        keys = np.asarray(store.row_keys)[one.rows].tolist()
+        some = [
+            TrainRow(task, row, key, loss / count, count, times)
+            for row, key, loss, count, times in zip(
+                one.rows.tolist(), keys, mine, tokens, one.times.tolist(), strict=True
+            )
+        ]
+        found += sorted(some, key=lambda row: -row.loss)
+    return TrainLosses(per_task, found)
+
+
+def rows_nll(
+    model: EvaluatedModel,
+    data: PhaseDataModule,
+    phase: str,
+    rows: np.ndarray,
+    batch_size: int,
+    rank: int,
+) -> list[float]:
+    """nll sum of each of some rows of a phase's store; the same on every rank, collective.
+
+    Every rank runs as many forwards.
+
+    Args:
+        rows: int [n], n >= 1.
+        batch_size: rows of one forward per rank.
+    """
+    store = data.plans[phase].store
     by_length = np.argsort(store.lengths_of(rows), kind="stable")
     batches = [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
     real = len(batches)
@@ -95,22 +130,7 @@ def train_losses(
         sums[torch.from_numpy(places).to(model.device)] += model.row_nll(batch)
     if model.world_size > 1:
         dist.all_reduce(sums)
-    nll = iter(sums.tolist())
-    per_task: dict[str, float] = {}
-    found: list[TrainRow] = []
-    for task, one in sample.items():
-        tokens = np.asarray(store.answer_tokens)[one.rows].tolist()
-        mine = [next(nll) for _ in tokens]
-        per_task[task] = sum(mine) / sum(tokens)
-        keys = np.asarray(store.row_keys)[one.rows].tolist()
-        some = [
-            TrainRow(task, row, key, loss / count, count, times)
-            for row, key, loss, count, times in zip(
-                one.rows.tolist(), keys, mine, tokens, one.times.tolist(), strict=True
-            )
-        ]
-        found += sorted(some, key=lambda row: -row.loss)
-    return TrainLosses(per_task, found)
+    return sums.tolist()
 
 
 def write_train_losses(path: Path, found: TrainLosses, data: PhaseDataModule, phase: str) -> None:

@@ -14,6 +14,8 @@ from trainer.config.schema import (
     Init,
     ModelConfig,
     Offload,
+    OnNonFinite,
+    OnSpike,
     Precision,
 )
 from trainer.config.validate import validate
@@ -147,7 +149,27 @@ RULES: list[Rule] = [
             ("cluster.process_group_timeout_s", 1),
             ("cluster.threads_per_rank", 1),
             ("limits.steps_per_phase", 1),
+            ("faults.spike_margin", 0),
+            ("faults.most_skips", 0),
+            ("faults.most_rollbacks", 0),
+            ("faults.rollback_before", 0),
         )
+    ),
+    (put("checkpoint.every_steps", 0), "checkpoint.every_steps", "0", "at least 1", ""),
+    (put("checkpoint.every_minutes", 0.0), "checkpoint.every_minutes", "0", "above 0", ""),
+    (put("checkpoint.keep_last", 0), "checkpoint.keep_last", "0", "at least 1", ""),
+    (put("limits.wall_time", "0:00:00"), "limits.wall_time", "0", "above 0", ""),
+    (put("resume", " "), "resume", "' '", "it is auto, never, or a folder", ""),
+    (put("resume", "outputs/nowhere"), "resume", "'outputs/nowhere'", "or a folder", ""),
+    *(
+        (
+            both(put("checkpoint.sharded", False), put(f"checkpoint.{name}", value)),
+            f"checkpoint.{name}",
+            f"{value}",
+            "checkpoint.sharded=false keeps no training state",
+            f"checkpoint.{name}=null",
+        )
+        for name, value in (("every_steps", 5), ("every_minutes", 30))
     ),
     *(
         (put(f"cluster.{name}", value), f"cluster.{name}", f"{value:g}", "it must be above 0", "")
@@ -167,6 +189,24 @@ RULES: list[Rule] = [
         "5 with a stall timeout of 9 s",
         "3 signs of life must fit into it",
         "cluster.heartbeat_s=3 or less",
+    ),
+    (put("faults.spike_factor", 1.0), "faults.spike_factor", "1", "it must be above 1", "Try 2."),
+    (
+        put("faults.spike_factor", float("nan")),
+        "faults.spike_factor",
+        "nan",
+        "it must be above 1",
+        "Try 2.",
+    ),
+    *(
+        (
+            both(put("checkpoint.sharded", False), put(f"faults.{key}", value)),
+            "faults",
+            "rollback without checkpoint.sharded",
+            "rolls back to its last checkpoint",
+            "checkpoint.sharded=true",
+        )
+        for key, value in (("nonfinite", OnNonFinite.rollback), ("spike", OnSpike.rollback))
     ),
 ]
 

@@ -1,5 +1,6 @@
 # make demo   the main job on the built-in benchmark: installs, trains, prints the table
 # make test   every test;  make check   format, lint, types;  make setup   install only
+# make audit  pinned packages with known vulnerabilities
 #
 # A machine without a GPU can save gigabytes of CUDA libraries with PyTorch's own CPU index:
 #   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: setup demo test check clean
+.PHONY: setup demo test check audit kill-matrix soak clean
 
 setup: $(STAMP)
 
@@ -27,10 +28,20 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -m 'not cluster'
 
+# what takes longer than a test may: some 25 and 35 minutes
+kill-matrix: setup
+	$(BIN)/python tests/integration/kill_matrix.py
+
+soak: setup
+	$(BIN)/python tests/integration/soak.py
+
 check: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/mypy
+
+audit: setup
+	$(BIN)/python .ci/audit.py
 
 clean:
 	rm -rf outputs .cache .pytest_cache .mypy_cache .ruff_cache

@@ -187,7 +187,7 @@ def baseline(arguments: argparse.Namespace) -> dict[str, Any]:
     import datasets
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer, trust_remote_code=False)
     datasets.disable_progress_bars()
     cores = len(os.sched_getaffinity(0))
     begin, cpu = time.perf_counter(), cpu_seconds()

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from data_modules.masking import masked_text
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -32,14 +34,15 @@ class Fault:
 
 
 class UserFault(ValueError):
-    """One or more faults in the user's configuration or data, reported together."""
+    """One or more faults in the user's configuration or data, reported together; secrets masked."""
 
     def __init__(self, faults: Fault | Iterable[Fault]) -> None:
         self.faults: list[Fault] = [faults] if isinstance(faults, Fault) else list(faults)
         assert self.faults, "a UserFault needs at least one fault"
         count = len(self.faults)
         head = "1 fault" if count == 1 else f"{count} faults"
-        super().__init__(head + ":\n" + "\n".join(f"  - {fault}" for fault in self.faults))
+        told = "\n".join(f"  - {fault}" for fault in self.faults)
+        super().__init__(masked_text(f"{head}:\n{told}"))
 
     def __reduce__(self) -> tuple[type[UserFault], tuple[list[Fault]]]:
         """Faults travel between ranks; the default would rebuild them from the message's letters."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,6 +20,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from data_modules.benchmark import generate
 from data_modules.config import TaskConfig
 from data_modules.faults import ConfigFault, Fault, UserFault
+from data_modules.masking import masked_text
 from data_modules.sources.files import discovered_tasks
 from trainer import exit_codes
 from trainer.config.schema import Config
@@ -51,6 +53,7 @@ def start(command: Callable[[Config], object]) -> None:
 
     # Hydra then hands on what it finds wrong; else it prints its own inside and exits with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.excepthook = _print_masked
     try:
         main()
     except Exception as error:
@@ -200,5 +203,14 @@ def report_faults(command: Callable[[], object]) -> None:
 
 def _exit(why: Exception, code: int) -> None:
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"polyphase: {why}", file=sys.stderr, flush=True)
+        from data_modules.report.visible import visible  # with what takes half a second to load
+
+        # files and models are quoted: an escape sequence of theirs must not rule the terminal
+        print(visible(masked_text(f"polyphase: {why}")), file=sys.stderr, flush=True)
     sys.exit(code)
+
+
+def _print_masked(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """What Python prints of an error that nobody expected, without secrets."""
+    told = "".join(traceback.format_exception(kind, error, trace))
+    print(masked_text(told), end="", file=sys.stderr, flush=True)

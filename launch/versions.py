@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_modules.masking import masked_arguments
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 _LAUNCHERS = {
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_SIZE"),
@@ -67,7 +69,8 @@ class VersionRun:
         made = json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
         seen = [one.lstrip("+") for one in made["command"][1:]]
         place = f"output_dir={self.folder}"
-        wanted = [one.lstrip("+") for one in self.command(overrides) if one != place]
+        command = masked_arguments(self.command(overrides))
+        wanted = [one.lstrip("+") for one in command if one != place]
         seen = [one for one in seen if not one.startswith(("output_dir=", "resume="))]
         return "" if seen == wanted else " ".join(seen)
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from data_modules.report.visible import visible
 from trainer.evaluation.results import Evaluation
 from trainer.summary import label, special_first
 
@@ -61,8 +62,11 @@ def _heat_map(axes: Any, evaluations: Mapping[str, Evaluation]) -> None:
             dark = cell < middle if judged else cell > middle
             text = f"{cell:.0f}" if judged else f"{cell:.2f}"
             axes.text(column, row, text, ha="center", va="center", color="w" if dark else "k")
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(tasks)), [label(task, last.tasks[task]) for task in tasks])
+    axes.set_xticks(range(len(columns)), map(visible, columns))
+    names = [visible(label(task, last.tasks[task])) for task in tasks]
+    axes.set_yticks(range(len(tasks)), names)
+    for tick in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        tick.set_parse_math(False)  # a name may hold dollars
     axes.set_title("score of the main metric, %" if judged else "evaluation loss, nats/token")
 
 
@@ -84,7 +88,10 @@ def _curves(axes: Any, steps: list[dict[str, Any]]) -> None:
             axes.axvline(entry["step"], color="0.6", lw=0.8, ls="--")
     for name in dict.fromkeys(entry["phase"] for entry in steps):
         first = next(entry["step"] for entry in steps if entry["phase"] == name)
-        axes.annotate(name, (first, 0.98), xycoords=("data", "axes fraction"), va="top")
+        note = axes.annotate(
+            visible(name), (first, 0.98), xycoords=("data", "axes fraction"), va="top"
+        )
+        note.set_parse_math(False)
     axes.set_title("loss (thin: each step) and learning rate through the phases")
 
 

@@ -7,17 +7,42 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from data_modules.masking import masked_text
+from data_modules.report.visible import visible
 
 LOGGER = logging.getLogger("polyphase")
 
 
+class PlainConsole(Console):
+    """Prints texts as they are: brackets are no markup, what is invisible is named, secrets masked.
+
+    Names, rows and answers come from files and models: ``[red]`` would vanish, ``[/]`` raise, and an
+    escape sequence rule the terminal. Styles are given as :class:`rich.text.Text`.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **settings)
+
+    def render_str(self, text: str, **settings: Any) -> Text:
+        settings |= {"markup": False, "emoji": False}
+        return super().render_str(safe_text(text), **settings)
+
+
 def make_console() -> Console:
     """A console as wide as the terminal; a fixed, roomy width when output is piped."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=120)
+    console = PlainConsole()
+    return console if console.is_terminal else PlainConsole(width=120)
+
+
+def safe_text(text: str) -> str:
+    """A text for terminal or log: secrets masked, what is invisible named; line breaks stay."""
+    return visible(masked_text(text))
 
 
 def start_logging(log_file: Path, is_main: bool) -> None:
@@ -27,7 +52,7 @@ def start_logging(log_file: Path, is_main: bool) -> None:
     LOGGER.propagate = False
     LOGGER.handlers.clear()
     to_file = logging.FileHandler(log_file, mode="w", encoding="utf-8")
-    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    to_file.setFormatter(_FileFormatter("%(asctime)s %(levelname)s %(message)s"))
     LOGGER.addHandler(to_file)
     if is_main:
         to_console = logging.StreamHandler(sys.stdout)
@@ -38,7 +63,12 @@ def start_logging(log_file: Path, is_main: bool) -> None:
 class _ConsoleFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        return prefix + record.getMessage()
+        return safe_text(prefix + record.getMessage())
+
+
+class _FileFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return safe_text(super().format(record))
 
 
 def quieten_libraries() -> None:
@@ -67,14 +97,16 @@ class PhaseProgress:
         console = make_console()
         if is_main and console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 TextColumn("{task.completed}/{task.total}  {task.fields[figures]}"),
                 TimeRemainingColumn(),
                 console=console,
             )
             self._bar.start()
-            self._task = self._bar.add_task(phase, total=steps, completed=done, figures="")
+            self._task = self._bar.add_task(
+                safe_text(phase), total=steps, completed=done, figures=""
+            )
 
     def update(self, step: int, loss: float, tokens_per_second: float, lr: float) -> None:
         """Show the figures of the phase's step ``step`` (1-based)."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from data_modules.faults import ConfigFault, Fault
+from data_modules.masking import masked_arguments
 from trainer.config.schema import LoggingConfig
 from trainer.run_directory import RunDirectory
 
@@ -52,6 +54,8 @@ class WandbSink:
 
         if not goes_on or not run.wandb_id.is_file():
             run.wandb_id.write_text(secrets.token_hex(8), encoding="utf-8")
+        command = sys.argv
+        sys.argv = masked_arguments(command)  # it keeps the command line with the run
         try:
             self._run = wandb.init(
                 project=config.wandb_project,
@@ -71,6 +75,8 @@ class WandbSink:
                     "Run `wandb login` once, or set logging.wandb_mode=offline.",
                 )
             ) from error
+        finally:
+            sys.argv = command
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         self._run.log(values, step=step)

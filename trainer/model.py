@@ -89,8 +89,8 @@ def load_tokenizer(config: ModelConfig, init_from: str | None) -> Any:
     key, path = _tokenizer_path(config, init_from)
 
     def load() -> Any:
-        trusted = config.trust_remote_code
-        return _as_declared(AutoTokenizer.from_pretrained(path, trust_remote_code=trusted), path)
+        found = AutoTokenizer.from_pretrained(path, trust_remote_code=config.trust_remote_code)
+        return _as_declared(found, path)
 
     tokenizer = _loaded(key, path, load)
     make_plain(tokenizer)
@@ -115,7 +115,11 @@ def _as_declared(tokenizer: Any, path: str) -> Any:
 
 def plain_loading_differs(tokenizer: Any, folder: Path) -> bool:
     """Whether plain AutoTokenizer would not load the exported ``tokenizer`` from ``folder``."""
-    return type(AutoTokenizer.from_pretrained(folder)) is not type(tokenizer)
+    try:
+        plain = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except ValueError:
+        return False  # code of its own makes it, for those who let it run
+    return type(plain) is not type(tokenizer)
 
 
 def check_vocabulary(config: ModelConfig, tokenizer: Any, init_from: str | None) -> None:

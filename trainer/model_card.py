@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from data_modules.config import BoundaryConfig, TaskConfig
+from data_modules.masking import masked_text
+from data_modules.report.visible import visible
 from data_modules.wording import phase_boundary
 from trainer.config.schema import Config
 from trainer.curriculum import Phase
@@ -24,9 +26,9 @@ def model_card(
         "library_name: transformers",
         "pipeline_tag: text-generation",
         "---",
-        f"# {config.run_name}, after phase `{name}`",
+        f"# {_plain(config.run_name)}, after phase {_code(name)}",
         "",
-        f"Multi-task supervised fine-tuning by polyphase. {start}",
+        f"Multi-task supervised fine-tuning by polyphase. {_plain(masked_text(start))}",
         "",
         "## Phases",
         "",
@@ -38,25 +40,25 @@ def model_card(
         rows = sum(use["rows"] for use in tasks.values())
         general = sum(use["rows"] for task, use in tasks.items() if config.data.tasks[task].general)
         lines.append(
-            f"| {phase.name} | {phase.first_step}-{phase.last_step} "
-            f"| {', '.join(phase.config.tasks)} | {phase.config.order.value} | {rows} "
+            f"| {_plain(phase.name)} | {phase.first_step}-{phase.last_step} "
+            f"| {_plain(', '.join(phase.config.tasks))} | {phase.config.order.value} | {rows} "
             f"| {general / rows:.1%} | {phase.config.lr:g} | {config.adaptation.kind.value} |"
         )
     for phase in phases:
         if "auto_hard" in plan["phases"][phase.name]:
             words = plan["phases"][phase.name]["auto_hard"]["words"]
-            lines += ["", f"Tasks of `{phase.name}`: {words}."]
+            lines += ["", f"Tasks of {_code(phase.name)}: {_plain(words)}."]
     lines += ["", "## Tasks", "", "| task | rows | loss | metric | score |"]
     lines += ["|---|---|---|---|---|"]
     for task in sorted(config.data.tasks):
         result = results.tasks.get(task) if results else None
         if result is None:
-            lines.append(f"| {task} | - | - | - | - |")
+            lines.append(f"| {_plain(task)} | - | - | - | - |")
             continue
         figure = result.score
         score = f"{figure.value:.1%} ({figure.low:.0%}-{figure.high:.0%})" if figure else "-"
         lines.append(
-            f"| {task} | {result.rows} | {result.loss:.3f} | {result.metric or '-'} | {score} |"
+            f"| {_plain(task)} | {result.rows} | {result.loss:.3f} | {result.metric or '-'} | {score} |"
         )
     lines += [
         "",
@@ -114,12 +116,21 @@ def _prompts(tasks: Mapping[str, TaskConfig], boundary: BoundaryConfig) -> list[
         for language in [*filter(None, pairs), ""]:  # the rest comes last
             tag, constraint = pairs[language]
             spoken = language or ("others" if len(pairs) > 1 else "any")
-            lines.append(f"| {name} | {spoken} | {_code(tag)} | {_code(constraint)} |")
+            lines.append(
+                f"| {_plain(name)} | {_plain(spoken)} | {_code(tag)} | {_code(constraint)} |"
+            )
     return lines
+
+
+def _plain(text: str) -> str:
+    """A name or message as Markdown shows it: no HTML, no cell of its own, nothing invisible."""
+    shown = visible(text).replace("&", "&amp;").replace("<", "&lt;")
+    return shown.replace("|", "\\|").replace("`", "\\`").replace("\n", " ")
 
 
 def _code(text: str) -> str:
     """Inline code of a table cell; line breaks as they are written in Python."""
+    text = visible(text)
     mark = "``" if "`" in text else "`"
     space = " " if "`" in text else ""
     shown = text.replace("\n", "\\n").replace("|", "\\|")

@@ -22,7 +22,7 @@ from data_modules.report.preview import pieces_of
 from data_modules.seeding import generator
 from trainer.config.schema import Config
 from trainer.config.validate import validate
-from trainer.console import make_console, quieten_libraries
+from trainer.console import make_console, quieten_libraries, safe_text
 from trainer.course import Course, course_of
 from trainer.run_directory import RunDirectory, write_json, write_text
 from trainer.start import find_start
@@ -104,7 +104,7 @@ def _prepared(config: Config, console: Console) -> tuple[PhaseDataModule, Course
 def _progress_bars(console: Console) -> Iterator[Report]:
     """One bar a stage on a terminal; a line at the end of each elsewhere."""
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -115,7 +115,7 @@ def _progress_bars(console: Console) -> Iterator[Report]:
 
         def progress(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
+                tasks[stage] = bars.add_task(safe_text(stage), total=total)
             bars.update(tasks[stage], completed=done, total=total)  # type: ignore[arg-type]
             if not console.is_terminal and done == total:
                 console.print(f"{stage}: {total} done")

@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from data_modules.masking import masked_arguments
+
 #: Column name of the weights a run started from.
 INITIAL = "initial"
 _EVALUATIONS = "evaluations"
@@ -83,7 +85,7 @@ class RunDirectory:
         """Evaluation of a finished phase, of INITIAL weights, or between phases (``step_column``)."""
         if column == INITIAL:
             return self.root / INITIAL / "evaluation.json"
-        if _STEP_COLUMN.fullmatch(column):
+        if is_step_column(column):
             return self.root / _EVALUATIONS / column / "evaluation.json"
         return self.phase(column) / "evaluation.json"
 
@@ -184,6 +186,11 @@ class RunDirectory:
                 )
 
 
+def is_step_column(name: str) -> bool:
+    """Whether evaluations between phases are kept under names like this."""
+    return _STEP_COLUMN.fullmatch(name) is not None
+
+
 def step_column(global_step: int) -> str:
     """Name of an evaluation between phases."""
     return f"step_{global_step:06d}"
@@ -222,7 +229,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def environment(world_size: int) -> dict[str, Any]:
-    """Versions, machine and commit, for ``environment.json``."""
+    """Versions, machine and commit, for ``environment.json``; secrets of the command masked."""
     repository = Path(__file__).resolve().parents[1]
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=40"],
@@ -233,7 +240,7 @@ def environment(world_size: int) -> dict[str, Any]:
     )
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
-        "command": sys.argv,
+        "command": masked_arguments(sys.argv),
         "commit": commit.stdout.strip() or None,
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -186,6 +186,8 @@ def check_fault(fault: ConfigFault) -> None:
 @example(override=(("data", "cache_dir"), "a\0b"))
 @example(override=(("curriculum", "phases", "mix", "lr"), float("nan")))
 @example(override=(("zero", "extra"), {"a": 10**400}))
+@example(override=(("data", "root"), "x" * 5000))
+@example(override=(("model", "path"), 10**400))
 def test_any_value_is_shown_or_refused(base: DictConfig, override: tuple[Key, Any]) -> None:
     key, value = override
     tree = base.copy()

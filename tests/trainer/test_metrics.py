@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,10 @@ def test_wandb_offline_writes_a_run_file(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("WANDB_SILENT", "true")
     for name in ("CACHE", "CONFIG", "DATA"):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / name.lower()))
+    secret = "hf_" + "aBcDeFgHiJ" * 3
+    monkeypatch.setattr("sys.argv", ["train.py", "++seed=7", f"++model.path=https://x/{secret}"])
     metrics = opened(tmp_path, wandb=True)
+    assert sys.argv[-1].endswith(secret), "it is put back"
     metrics.write(1, VALUES)
     metrics.close()
     (file,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
@@ -92,3 +96,6 @@ def test_wandb_offline_writes_a_run_file(tmp_path: Path, monkeypatch: pytest.Mon
             break
         time.sleep(0.1)
     assert missing == []
+    kept = [path for path in (tmp_path / "wandb").rglob("*") if path.is_file()]
+    assert b"++seed=7" in file.read_bytes(), "the command line is kept"
+    assert not [path for path in kept if secret.encode() in path.read_bytes()]

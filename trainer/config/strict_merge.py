@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import sys
 import types
 import typing
@@ -17,6 +18,7 @@ from enum import Enum
 from functools import cache
 from typing import Any, Union
 
+import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import (
     InterpolationResolutionError,
@@ -25,6 +27,8 @@ from omegaconf.errors import (
 )
 
 from data_modules.faults import ConfigFault, Fault
+from data_modules.masking import masked
+from trainer.config.path_rules import path_faults
 from trainer.config.schema import Config
 
 # What other trainers call our keys, and what a plural or an old habit makes of them.
@@ -44,6 +48,7 @@ _ELSEWHERE = {
     "model_name_or_path": "path",
     "lora_rank": "rank",
 }
+_EXPONENT = re.compile(r"[-+]?[\d_.]+[eE][-+]?\d+")
 _UNRESOLVED = object()  # stands for a value whose interpolation failed; its fault is already named
 
 
@@ -68,6 +73,8 @@ def to_config(composed: DictConfig) -> Config:
         rule = "it must fit the configuration's type"
         raise ConfigFault(Fault(error.full_key or "config", _first_line(error), rule)) from error
     assert isinstance(result, Config)
+    if faults := list(path_faults(result)):
+        raise ConfigFault(faults)
     return result
 
 
@@ -81,8 +88,8 @@ _hints = cache(typing.get_type_hints)
 
 
 def to_plain(config: Config) -> dict[str, Any]:
-    """The resolved configuration as plain dicts, lists and values, enums by name."""
-    plain: dict[str, Any] = _as_plain(config)
+    """The resolved configuration as plain dicts, lists and values, enums by name; secrets masked."""
+    plain: dict[str, Any] = masked(_as_plain(config))
     return plain
 
 
@@ -99,8 +106,22 @@ def _as_plain(value: Any) -> Any:
 
 
 def to_yaml(config: Config) -> str:
-    """The resolved configuration as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.create(to_plain(config)))
+    """The resolved configuration as YAML; secrets masked."""
+    # not through OmegaConf, which would take "${" in a text for an interpolation
+    return yaml.dump(to_plain(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that a reader of YAML 1.2 would take for numbers, or that hold odd characters."""
+
+
+def _write_text(dumper: _Dumper, text: str) -> yaml.Node:
+    odd = not text.replace("\n", "").isprintable()
+    style = '"' if odd else ("'" if _EXPONENT.fullmatch(text) else None)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _write_text)
 
 
 def _plain(node: Any, key: str, faults: list[Fault], pending: list[Fault]) -> Any:

@@ -20,6 +20,7 @@ from trainer.config.schema import (
 from trainer.config.validate_data import data_faults
 from trainer.config.validate_keeping import keeping_faults
 from trainer.config.validate_mixture import curriculum_faults
+from trainer.config.validate_names import name_faults
 from trainer.deepspeed_config import deepspeed_config
 
 #: Signs of life that fit into the stall timeout: a late one is no death.
@@ -34,6 +35,7 @@ def validate(config: Config, dp_world_size: int) -> None:
     """
     faults = [
         *_run(config),
+        *name_faults(config),
         *data_faults(config),
         *curriculum_faults(config),
         *_batch(config, dp_world_size),

@@ -7,8 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
+from data_modules.report.visible import visible
 from trainer.diagnosis.finding import Finding, Severity
 from trainer.run_directory import read_json, write_json
 
@@ -25,23 +26,24 @@ def print_findings(
     for number, one in enumerate(findings, 1):
         because = f", a consequence of {one.because}" if one.because else ""
         style = _STYLES[one.severity]
-        console.print(
-            f"{number}. [{style}]{one.severity}[/] {escape(one.title)} ({one.rule}{because})",
-            soft_wrap=True,
-        )
+        title = Text(f"{number}. ")
+        title.append(one.severity, style)
+        title.append(visible(f" {one.title} ({one.rule}{because})"))
+        console.print(title, soft_wrap=True)
         # what follows from something else is said in short, and mended with it
         shown = one.evidence[: 1 if one.because else _SHOWN]
         for sentence in shown:
-            console.print(f"   {escape(sentence)}", soft_wrap=True)
+            console.print(Text(visible(f"   {sentence}")), soft_wrap=True)
         if len(shown) < len(one.evidence) and not one.because:
             console.print(f"   and {len(one.evidence) - len(shown)} more in findings.json")
         if one.overrides and not one.because:
-            console.print(f"   try: {escape(' '.join(map(_shell, one.overrides)))}", soft_wrap=True)
+            tried = " ".join(map(_shell, one.overrides))
+            console.print(Text(visible(f"   try: {tried}")), soft_wrap=True)
     reasons: dict[str, list[str]] = {}
     for rule, why in unchecked.items():
         reasons.setdefault(why, []).append(rule)
     for why, rules in reasons.items():
-        console.print(f"not checked: {', '.join(rules)}: {escape(why)}", soft_wrap=True)
+        console.print(Text(visible(f"not checked: {', '.join(rules)}: {why}")), soft_wrap=True)
 
 
 def save(path: Path, findings: Sequence[Finding], unchecked: Mapping[str, str]) -> None:

@@ -133,6 +133,31 @@ def test_an_unknown_key_is_named_with_what_was_probably_meant(key: str, remedy: 
         ("curriculum.phases.mix.lr", float("inf"), "inf", "it must be a finite number"),
         # found by fuzzing: larger than any float, and than any array's index
         ("optimizer.eps", 10**400, repr(10**400), "it must be a finite number"),
+        (
+            "data.root",
+            "x" * 300,
+            "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx': a name in it has 300 bytes, more than 255",
+            "it names a file or folder",
+        ),
+        (
+            "output_dir",
+            "a/" * 3000,
+            "'a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/': it has 6000 bytes, more than 4000",
+            "it names a file or folder",
+        ),
+        ("model.path", "a\0b", "'a\\x00b': it holds a NUL", "it names a file or folder"),
+        (
+            "init_from",
+            "\ud800",
+            "'\\ud800': it holds half a surrogate pair",
+            "it names a file or folder",
+        ),
+        (
+            "data.tasks.qa.sources.main.eval",
+            "a\0",
+            "'a\\x00': it holds a NUL",
+            "it names a file or folder",
+        ),
         ("seed", 2**63, repr(2**63), "it must be an integer of 64 bits"),
         ("run_name", True, "True", "it must be text"),
         ("run_name", [1], "[1]", "it must be text"),
@@ -244,3 +269,30 @@ def test_all_faults_are_listed_at_once() -> None:
     with pytest.raises(ConfigFault, match=r"^5 faults:\n  - ") as caught:
         raise ConfigFault(faults)
     assert len(str(caught.value).splitlines()) == 6
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "${",
+        "${seed}",
+        "$",
+        "a: b",
+        "- x",
+        "#",
+        "1e3",
+        "1",
+        "null",
+        "yes",
+        "\x85",
+        "é",
+        "\u2028",
+        "a\nb",
+    ],
+)
+def test_any_text_is_written_as_yaml_and_read_again(text: str) -> None:
+    """A text that only looks like an interpolation: one that was escaped, from a data file or a test."""
+    config = to_config(tree())
+    config.data.tasks["qa"].tag = text
+    assert yaml.safe_load(to_yaml(config))["data"]["tasks"]["qa"]["tag"] == text
+    assert to_plain(config)["data"]["tasks"]["qa"]["tag"] == text

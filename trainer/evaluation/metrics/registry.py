@@ -94,7 +94,7 @@ def _load(place: str, where: str) -> Metric:
     module, _, attribute = place.partition(":")
     try:
         found: object = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # any: a module of the user's own runs as it is imported
         rule = "module:attribute must be importable"
         remedy = f"Python says: {error}. Is its folder on PYTHONPATH?"
         raise ConfigFault(Fault(where, place, rule, remedy)) from error

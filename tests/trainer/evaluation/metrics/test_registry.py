@@ -136,3 +136,17 @@ def test_metrics_that_run_programs_are_refused_where_these_cannot_be_confined(
             check_metric(name, "x", asked=True)
         check_metric(name, "x", asked=False)
     check_metric("chrf", "x", asked=True)
+
+
+@pytest.mark.parametrize("name", [".a:b", "..:x", "broken_metric_module:Metric"])
+def test_module_that_fails_as_it_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Whatever a module of the user's own raises, and names that no module can have."""
+    (tmp_path / "broken_metric_module.py").write_text("1 / 0\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigFault) as caught:
+        metric(name, "data.tasks.qa.metric")
+    (fault,) = caught.value.faults
+    assert fault.where == "data.tasks.qa.metric"
+    assert "module:attribute must be importable" in fault.rule

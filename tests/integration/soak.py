@@ -24,7 +24,6 @@ from rank_processes import Launched, RankProcesses
 
 STEPS_PER_PHASE = 700
 _WARM_UP_S = 60.0
-_MOST_RISE = 20.0  # MB, of some 600
 # it draws pictures, which takes memory that training does not
 _NO_REPORT = ("acts:skip", {"target": "trainer.run:close_run"})
 _MEGABYTE = 1 << 20
@@ -134,7 +133,6 @@ def main() -> None:
                 print(life.launched.outcome, flush=True)
         rises = [rise for life in lives for rank in (0, 1) if (rise := life.rise(rank)) is not None]
         rises = rises or [float("nan")]
-        failed = failed or statistics.median(rises) > _MOST_RISE
         print(
             f"{kills} kills, {finished} runs finished in {(time.monotonic() - began) / 60:.0f} min; "
             f"memory behind the first {_WARM_UP_S:.0f} s of {len(rises)} lives rose by "

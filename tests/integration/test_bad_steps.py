@@ -179,3 +179,43 @@ def test_one_bad_step_too_many_in_a_row_stops(server: RankProcesses, root: Path)
     found = read_json_lines(root / "hopeless/faults.jsonl")
     assert [one["action"] for one in found] == ["skip", "skip", "stop"]
     assert "2 bad steps in a row were skipped (faults.most_skips)" in outcome.outputs[0]
+
+
+LONG = (
+    "curriculum.phases.mix.steps=36",
+    "curriculum.phases.mix.epochs=null",
+    "limits.steps_per_phase=null",
+    "global_batch_size=32",  # so that tasks come often enough to have a usual loss
+)
+SPIKE = 30
+
+
+@pytest.mark.parametrize("action", ["skip", "rollback", "stop"])
+def test_a_spike_is_treated_as_the_configuration_says(
+    server: RankProcesses, root: Path, action: str
+) -> None:
+    name = f"spike_{action}"
+    given = [
+        *overrides(root, name, *MORE, *LONG, f"faults.spike={action}"),
+        "checkpoint.export=false",
+    ]
+    spike = ("acts:spike_at", {"step": SPIKE, "factor": 4.0})
+    outcome = server.run(given, ranks=2, act=[NO_REPORT, spike], timeout=200)
+    code = exit_codes.TRAINING_FAULT if action == "stop" else 0
+    assert outcome.codes == {0: code, 1: code}, str(outcome)
+    (fault,) = read_json_lines(root / name / "faults.jsonl")
+    assert (fault["step"], fault["kind"], fault["action"]) == (SPIKE, "loss spike", action)
+    assert fault["rows"], "the rows of the step are named"
+    entries = {
+        one["step"]: one
+        for one in read_json_lines(root / name / "metrics.jsonl")
+        if "tokens" in one
+    }
+    trained = [step for step in entries if "loss" in entries[step]]
+    want = {
+        "skip": [step for step in range(1, 37) if step != SPIKE],
+        # the checkpoint of step 28 is the last before the step that is left out with it
+        "rollback": [step for step in range(1, 37) if step not in (SPIKE - 1, SPIKE)],
+        "stop": range(1, SPIKE),
+    }[action]
+    assert trained == list(want)

@@ -43,7 +43,7 @@ def run_under_torchrun(worker: Path, cases: list[Any], ranks: int, scratch: Path
         capture_output=True,
         text=True,
         timeout=900,  # a busy machine is no failure
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]

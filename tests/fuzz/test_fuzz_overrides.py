@@ -178,7 +178,7 @@ def check_fault(fault: ConfigFault) -> None:
     str(fault).encode("utf-8", "backslashreplace")
 
 
-@settings(max_examples=1000)
+@settings(max_examples=600)
 @given(override=OVERRIDES)
 @example(override=(("optimizer", "eps"), 10**400))
 @example(override=(("cluster", "process_group_timeout_s"), 10**400))

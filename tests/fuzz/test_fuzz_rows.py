@@ -187,7 +187,7 @@ def read(
     return found
 
 
-@settings(max_examples=2000)
+@settings(max_examples=1500)
 @given(
     rows=st.lists(lines(), max_size=6),
     end=st.sampled_from([b"\n", b"\r\n", b""]),

@@ -8,6 +8,8 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 RANKS ?= $(shell $(PYTHON) -c 'import os; print(max(1, min(2, len(os.sched_getaffinity(0)))))')
 
+CORES ?= $(shell $(PYTHON) -c 'import os; print(min(8, len(os.sched_getaffinity(0))))')
+
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
@@ -26,7 +28,8 @@ demo: setup
 	PATH=$(CURDIR)/$(BIN):$$PATH deepspeed --num_gpus $(RANKS) launch/train.py experiment=bench/demo
 
 test: setup
-	$(BIN)/python -m pytest -m 'not cluster'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not cluster' --ignore=tests/integration -n $(CORES) --dist loadfile
+	$(BIN)/python -m pytest -m 'not cluster' tests/integration
 
 # what takes longer than a test may: some 25 and 35 minutes
 kill-matrix: setup

@@ -151,7 +151,8 @@ class PhaseSteps:
         """What the phase was trained on beside what its mixture asked for, as shares."""
         if not self.ranks.is_main:
             return
-        rows, tokens = trained_counts(self.data, phase, self.boundary.passed_steps)
+        left_out = sorted({*self.boundary.passed_steps, *self.guard.skipped_steps})
+        rows, tokens = trained_counts(self.data, phase, left_out)
         values: dict[str, Any] = {"phase": phase.name}
         for task, asked in self.data.plans[phase.name].asked.items():
             number = self.data.tasks.index(task)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class RunFacts:
         other_metrics: its other entries: evaluations, mixtures.
         evaluations: column (``initial`` or a phase) -> evaluation, in training order.
         interference: entries of ``interference.jsonl``, in order.
+        faults: entries of ``faults.jsonl``, in the order in which they were met.
     """
 
     directory: RunDirectory
@@ -35,6 +36,7 @@ class RunFacts:
     other_metrics: list[dict[str, Any]]
     evaluations: dict[str, Evaluation]
     interference: list[dict[str, Any]]
+    faults: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def phases(self) -> list[str]:
@@ -86,6 +88,7 @@ def read_run(root: Path) -> RunFacts:
         [entry for entry in metrics if "loss" not in entry],
         evaluations,
         read_json_lines(run.interference),
+        read_json_lines(run.faults),
     )
 
 

@@ -138,6 +138,22 @@ def poison_row(tokens: list[int]) -> None:
     setattr(torch.nn.Embedding, "forward", poisoned)  # noqa: B010
 
 
+def spike_at(step: int, factor: float) -> None:
+    """In the step of this number since the start, all losses are so many times what they are."""
+    engine = importlib.import_module("trainer.engine").ZeroEngine
+    train_step, forward, now = engine.train_step, engine._forward, [0]
+
+    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        now[0] += 1
+        return train_step(self, *args, **kwargs)
+
+    def jumped(self: Any, batch: Any) -> Any:
+        loss, sums = forward(self, batch)
+        return (loss * factor, sums * factor) if now[0] == step else (loss, sums)
+
+    engine.train_step, engine._forward = counted, jumped
+
+
 def nan_at(target: str, rank: int | None, call: int = 1, calls: int = 1) -> None:
     """Every float and floating tensor in the result of ``calls`` calls is NaN; gradients follow."""
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from launch.composing import USER_FAULT_EXIT
 from tests.shared_data import REPOSITORY
 from tests.shared_folder import Folder, plan, refused, run
+from trainer.exit_codes import USER_FAULT
 from trainer.preparing import prepare
 
 
@@ -62,7 +62,7 @@ def test_cache_that_was_damaged_is_made_again(
 def test_full_disk_ends_a_command_with_a_message(folder: Folder) -> None:
     command = f'ulimit -f 1; exec {sys.executable} {REPOSITORY}/launch/prepare.py "$@"'
     code, output = run(["bash", "-c", command, "-"], folder)
-    assert code == USER_FAULT_EXIT, output
+    assert code == USER_FAULT, output
     assert f"data.cache_dir: no room to write below {folder.root}/cache" in output
     assert "Traceback" not in output
 
@@ -75,5 +75,5 @@ def test_full_output_disk_is_named_by_its_own_key(
 
     monkeypatch.setattr("trainer.preparing.write_text", full)
     code, _, error = plan(folder, capsys, prepare)
-    assert code == USER_FAULT_EXIT
+    assert code == USER_FAULT
     assert f"output_dir: no room to write below {folder.root}/run" in error

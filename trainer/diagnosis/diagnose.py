@@ -21,12 +21,14 @@ from trainer.diagnosis.rules.gradients import GradientConflict
 from trainer.diagnosis.rules.leaks import CrosstalkPairs, RoutingOrSkill, TagsNeeded
 from trainer.diagnosis.rules.mixture import CrowdingOut, Imbalance, Overfitting, WastedCapacity
 from trainer.diagnosis.rules.optimisation import Divergence, RateAtSwitch, SmallPhase
+from trainer.diagnosis.rules.steps import BadSteps
 from trainer.diagnosis.rules.talk import OverExplaining
 from trainer.run_facts import RunFacts
 
 RULES: tuple[Rule, ...] = (
     RateAtSwitch(),
     Divergence(),
+    BadSteps(),
     SmallPhase(),
     TaskOrder(),
     OverListing(),

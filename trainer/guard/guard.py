@@ -80,7 +80,9 @@ class Guard:
     def __init__(self, config: FaultsConfig, tasks: Sequence[str]) -> None:
         self.config, self.tasks = config, tuple(tasks)
         self._history = LossHistory()
-        self._in_a_row = 0  # bad steps that were skipped
+        #: Global steps that were skipped, ascending.
+        self.skipped_steps: list[int] = []
+        self._in_a_row = 0  # of them, up to now
         self._rollbacks = 0
 
     def limit_for(self, answer_tokens: Mapping[str, int]) -> Limit:
@@ -142,6 +144,7 @@ class Guard:
         because, pass_over = "", tuple[int, ...]()
         if action is Action.skip:
             self._in_a_row += 1
+            self.skipped_steps.append(step)
             if self._in_a_row > config.most_skips:
                 action = Action.stop
                 because = f"{config.most_skips} bad steps in a row were skipped (faults.most_skips)"
@@ -189,6 +192,7 @@ class Guard:
         """What it remembers, as JSON has it."""
         return {
             "history": self._history.state(),
+            "skipped_steps": self.skipped_steps,
             "in_a_row": self._in_a_row,
             "rollbacks": self._rollbacks,
         }
@@ -196,6 +200,7 @@ class Guard:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a :meth:`state`, of the same run or of one that it goes on from."""
         self._history.restore(state["history"])
+        self.skipped_steps = list(state["skipped_steps"])
         self._in_a_row, self._rollbacks = state["in_a_row"], state["rollbacks"]
 
     def roll_back(self, state: Mapping[str, Any] | None) -> None:
@@ -205,7 +210,7 @@ class Guard:
             state: as the checkpoint has it; None goes back to the beginning.
         """
         rollbacks = self._rollbacks
-        self._history, self._in_a_row = LossHistory(), 0
+        self._history, self.skipped_steps, self._in_a_row = LossHistory(), [], 0
         if state is not None:
             self.restore(state)
         self._rollbacks = max(rollbacks, self._rollbacks)

@@ -111,6 +111,11 @@ class StepGuard:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
+    @property
+    def skipped_steps(self) -> list[int]:
+        """Global steps that were skipped, ascending."""
+        return self.guard.skipped_steps
+
     def state(self) -> dict[str, Any]:
         """See ``Guard``."""
         return self.guard.state()

@@ -119,6 +119,7 @@ class MadeRun:
         }
         self.columns = list(COLUMNS)
         self.interference: list[dict[str, Any]] = []
+        self.faults: list[dict[str, Any]] = []
         self.has_crosstalk = True
         self.generates = True
 
@@ -196,6 +197,7 @@ class MadeRun:
             [],
             {column: self._evaluation(column) for column in self.columns},
             self.interference,
+            self.faults,
         )
 
     def _plan(self) -> dict[str, Any]:

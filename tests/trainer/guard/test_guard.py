@@ -201,6 +201,7 @@ def test_rolling_back_to_the_beginning() -> None:
     assert trained.bad().action is Action.rollback
     trained.guard.roll_back(None)
     assert trained.guard.limit_for(TOKENS) is NO_LIMIT
+    assert trained.guard.skipped_steps == []
     assert trained.bad().action is Action.stop
 
 
@@ -210,6 +211,7 @@ def test_it_goes_on_from_its_state() -> None:
     second = Guard(first.guard.config, TASKS)
     second.restore(json.loads(json.dumps(first.guard.state())))
     assert second.limit_for(TOKENS) == first.guard.limit_for(TOKENS)
+    assert second.skipped_steps == [FIRST_STEPS + 1]
     first.guard = second
     assert [first.bad().action for _ in range(2)] == [Action.skip, Action.stop]
 

@@ -244,5 +244,6 @@ def test_a_run_goes_on_from_anothers_checkpoint_and_then_from_its_own(
     finish(server, root, "elsewhere", resume)
     log = (root / "elsewhere" / "log" / "rank_0.log").read_text(encoding="utf-8")
     assert "Resumes behind step 8 (3 of 5 steps of phase 'hard')" in log
+    assert "Stopped behind step 9: rank 0 got SIGTERM" in log
     assert "Resumes behind step 9 (4 of 5 steps of phase 'hard')" in log
     assert result_of(root / "elsewhere") == result_of(straight)

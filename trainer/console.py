@@ -45,13 +45,17 @@ def safe_text(text: str) -> str:
     return visible(masked_text(text))
 
 
-def start_logging(log_file: Path, is_main: bool) -> None:
-    """Send our messages to the rank's file and, on the main rank, to the console."""
+def start_logging(log_file: Path, is_main: bool, goes_on: bool = False) -> None:
+    """Send our messages to the rank's file and, on the main rank, to the console.
+
+    Args:
+        goes_on: keep what an earlier start wrote into the file.
+    """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
     LOGGER.handlers.clear()
-    to_file = logging.FileHandler(log_file, mode="w", encoding="utf-8")
+    to_file = logging.FileHandler(log_file, mode="a" if goes_on else "w", encoding="utf-8")
     to_file.setFormatter(_FileFormatter("%(asctime)s %(levelname)s %(message)s"))
     LOGGER.addHandler(to_file)
     if is_main:

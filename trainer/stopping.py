@@ -10,8 +10,11 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -23,6 +26,7 @@ from trainer import exit_codes
 from trainer.config.times import wall_seconds
 from trainer.distributed import Ranks
 from trainer.run_directory import RunDirectory
+from trainer.watchdog.group_errors import is_group_error
 
 _LOOK_SECONDS = 1.0  # between looks at the STOP file: it may lie on a slow network disk
 # A signal that comes again so soon is the same one: a job's scheduler signals launchers and ranks, and
@@ -91,6 +95,9 @@ class Stops:
     So does a second signal that comes later than launchers pass a first one on; but what follows
     SIGUSR1, a warning ahead of the end, is the first.
 
+    A rank that leaves before training leaves a note; the others, whose next collective fails for want of
+    it, leave alike.
+
     Args:
         group: for host memory; None is a single process.
         wall_time: see ``limits.wall_time``.
@@ -122,6 +129,21 @@ class Stops:
         for number in _SIGNALS:
             self._before[number] = signal.signal(number, self._hear)
 
+    def forget(self) -> None:
+        """Remove the note of an earlier start; by the main rank, before the others go on."""
+        self._note.unlink(missing_ok=True)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Inside, a collective that fails because a rank was asked to leave before training is a stop."""
+        try:
+            yield
+        except Exception as error:
+            name = self._noted() if is_group_error(error) else None
+            if name is None:
+                raise
+            raise _early(Reason[name]) from error
+
     def begin_training(self) -> None:
         """From here on there is work to save."""
         self._training = True
@@ -147,7 +169,22 @@ class Stops:
             self._leave_at_once(self._heard)
 
     def _leave_at_once(self, reason: Reason) -> None:
-        raise Stopped(reason, f"{reason.name} before the first step; nothing was to be saved")
+        with suppress(OSError):  # the others will not know why then
+            self._note.parent.mkdir(parents=True, exist_ok=True)
+            self._note.write_text(reason.name, encoding="utf-8")
+        raise _early(reason)
+
+    @property
+    def _note(self) -> Path:
+        return self._run.alive / "left_early"
+
+    def _noted(self) -> str | None:
+        """The name of a reason for which a rank left before training."""
+        try:
+            name = self._note.read_text(encoding="utf-8")
+        except OSError:
+            return None
+        return name if name in Reason.__members__ else None
 
     def agree(self, save: bool = False, save_failed: bool = False) -> Agreed:
         """Compare notes; collective, after every step.
@@ -188,3 +225,7 @@ class Stops:
         if reason in (Reason.STOP_FILE, Reason.REQUEUE_FILE):
             return f"{self._run.stop_file} was found"
         return f"rank {rank} got {reason.name}"
+
+
+def _early(reason: Reason) -> Stopped:
+    return Stopped(reason, f"{reason.name} before the first step; nothing was to be saved")

@@ -79,9 +79,14 @@ def train(config: Config) -> dict[str, Evaluation]:
     lock = RunLock(run)
     stops.listen()
     try:
-        distributed.from_main(ranks, lock.take)
+
+        def take() -> None:
+            lock.take()
+            stops.forget()
+
+        distributed.from_main(ranks, take)
         agreed = (UserFault, Stopped, TrainingFault)
-        with watchdog.watching(run, ranks, config.cluster, agreed):
+        with watchdog.watching(run, ranks, config.cluster, agreed), stops.together():
             return _train(config, ranks, run, device, stops)
     except Stopped as stopped:
         if ranks.is_main:

@@ -66,7 +66,7 @@ class Stop:
 STOPS = {
     "preparing": Stop(
         *(REQUEUE, "SIGTERM", 0, "SIGTERM before the first step; nothing was to be saved"),
-        signal_at("trainer.train:make_data", None, 1, signal.SIGTERM),
+        signal_at("trainer.train:make_data", 1, 1, signal.SIGTERM),
     ),
     "first evaluation": Stop(
         *(REQUEUE, "SIGUSR1", 0, "Stopped before the first step: rank 1 got SIGUSR1."),
@@ -142,12 +142,12 @@ def server(root: Path) -> Iterator[RankProcesses]:
 @pytest.fixture(scope="module")
 def straight(root: Path, server: RankProcesses) -> Path:
     """A run that nobody stopped."""
-    finish(server, root, "straight")
+    finish(server, root, "straight", "checkpoint.every_steps=4")
     return root / "straight"
 
 
-def finish(server: RankProcesses, root: Path, name: str) -> None:
-    outcome = server.run(overrides(root, name, *SMALL), act=NO_REPORT, timeout=300)
+def finish(server: RankProcesses, root: Path, name: str, *more: str) -> None:
+    outcome = server.run(overrides(root, name, *SMALL, *more), act=NO_REPORT, timeout=300)
     assert outcome.codes == {0: 0, 1: 0}, str(outcome)
     assert not (root / name / "stopped.json").exists()
 
@@ -229,3 +229,21 @@ def test_one_run_at_a_time_and_a_second_signal_ends_at_once(
 
     finish(server, root, "twice")
     assert result_of(run) == result_of(straight)
+
+
+def test_a_run_goes_on_from_anothers_checkpoint_and_then_from_its_own(
+    root: Path, server: RankProcesses, straight: Path
+) -> None:
+    """Phases that the other had finished are taken over; a job that is requeued does not go back."""
+    resume = f"resume={straight}/checkpoints/{step_name(8)}"
+    acts = [NO_REPORT, signal_at(STEP, 0, 1, signal.SIGTERM)]
+    outcome = server.run(overrides(root, "elsewhere", *SMALL, resume), act=acts, timeout=300)
+    left = left_by(root / "elsewhere", outcome)
+    assert outcome.codes == {0: REQUEUE, 1: REQUEUE}, str(outcome)
+    assert (left.newest, left.trained) == (step_name(9), list(range(1, 10)))
+    finish(server, root, "elsewhere", resume)
+    log = (root / "elsewhere" / "log" / "rank_0.log").read_text(encoding="utf-8")
+    assert "Resumes behind step 8 (3 of 5 steps of phase 'hard')" in log
+    assert "Stopped behind step 9: rank 0 got SIGTERM" in log
+    assert "Resumes behind step 9 (4 of 5 steps of phase 'hard')" in log
+    assert result_of(root / "elsewhere") == result_of(straight)

@@ -150,6 +150,32 @@ def test_before_training_a_signal_ends_at_once(run: RunDirectory) -> None:
         stops.close()
 
 
+def test_the_others_leave_with_a_rank_that_leaves_before_training(run: RunDirectory) -> None:
+    """Their next collective fails for want of it."""
+    one, other = (Stops(run, Ranks(rank, 2, rank, 2), None, None) for rank in range(2))
+    one.listen()
+    try:
+        with pytest.raises(Stopped):
+            os.kill(os.getpid(), signal.SIGUSR1)
+    finally:
+        one.close()
+
+    def fails(error: Exception) -> BaseException:
+        with pytest.raises(type(error)) as caught, other.together():
+            raise error
+        return caught.value
+
+    lost = RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:1")
+    with pytest.raises(Stopped, match="SIGUSR1 before the first step") as caught, other.together():
+        raise lost
+    assert (caught.value.exit_code, caught.value.__cause__) == (exit_codes.REQUEUE, lost)
+    mine = ValueError("a mistake of its own")
+    assert fails(mine) is mine
+    other.forget()
+    assert fails(lost) is lost, "an earlier start's note counts no longer"
+    other.forget()
+
+
 def test_signals_are_given_back(run: RunDirectory) -> None:
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
     before = [signal.getsignal(number) for number in numbers]

@@ -211,7 +211,7 @@ def test_an_empty_file_is_a_fault(tmp_path: Path, name: str) -> None:
     ("name", "content"),
     [
         ("a.jsonl", b"\n \n"),
-        ("a.jsonl.gz", gzip.compress(b"")),
+        ("a.jsonl.gz", gzip.compress(b"", mtime=0)),
         ("a.json", b"[]"),
         ("a.csv", b"prompt,completion\n"),
     ],

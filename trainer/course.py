@@ -80,9 +80,15 @@ class Course:
             evaluations: by column; those of ``waiting[name]`` are read.
 
         Raises:
-            DataFault: no task has the figure that they are picked by.
+            DataFault: there is no such evaluation, as where only checkpoints of a run are left, or no
+                task has the figure that they are picked by.
         """
         column, before = self.waiting[name]
+        if column not in evaluations:
+            key = f"curriculum.phases.{name}.auto_hard"
+            rule = "its tasks are picked by the evaluation of the phase before"
+            remedy = f"Keep phases/ beside checkpoints/, or set {key}.evaluation to that evaluation.json."
+            raise DataFault(Fault(key, f"no evaluation of phase '{column}'", rule, remedy))
         return _pick(
             self.config,
             name,
@@ -152,7 +158,7 @@ def _planned_choice(config: Config, name: str, start: Start, run: RunDirectory) 
     if settings.evaluation is not None:
         path = Path(settings.evaluation)
     elif start.earlier_phases:
-        path = run.evaluation(start.earlier_phases[-1])
+        path = _measured(start, run).evaluation(start.earlier_phases[-1])
     elif start.init_from is not None:
         path = Path(start.init_from).parent / "evaluation.json"  # beside a phase's exported model
     else:
@@ -224,6 +230,11 @@ def _evaluation_before(path: Path) -> Path | None:
     return before if before.is_file() else None
 
 
+def _measured(start: Start, run: RunDirectory) -> RunDirectory:
+    """Where the evaluations of earlier phases lie: ``resume=PATH`` takes them over later on."""
+    return run if start.resumed is None else start.resumed.source
+
+
 def _first_column(start: Start) -> str:
     """The column of the weights that the run's first phase starts from."""
     return start.earlier_phases[-1] if start.earlier_phases else INITIAL
@@ -235,7 +246,7 @@ def _no_fall(
     """A fault if ``loss_fall`` will have no evaluation from before the run's first phase."""
     if config.curriculum.phases[name].auto_hard.by is not HardBy.loss_fall or index > 1:
         return []
-    if start.earlier_phases and run.evaluation(before).is_file():
+    if start.earlier_phases and _measured(start, run).evaluation(before).is_file():
         return []
     if config.evaluation.before_training and not start.earlier_phases:
         return []

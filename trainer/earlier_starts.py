@@ -44,6 +44,14 @@ def earlier_evaluations(run: RunDirectory, start: Start) -> dict[str, Evaluation
     return found
 
 
+def builds_on_own(run: RunDirectory, start: Start) -> bool:
+    """Whether the run builds on what its own directory holds, and not on another run or on nothing."""
+    resumed = start.resumed
+    if resumed is not None:
+        return resumed.source.root.resolve() == run.root.resolve()
+    return start.continues
+
+
 def clear(
     run: RunDirectory, start: Start, phases: Iterable[str], finished: Collection[str]
 ) -> None:
@@ -53,13 +61,14 @@ def clear(
         phases: the selected ones.
         finished: those of them that are done.
     """
-    resumed = start.resumed
-    elsewhere = resumed is not None and resumed.source.root != run.root
-    run.begin([name for name in phases if name not in finished or elsewhere], start.continues)
+    resumed, own = start.resumed, builds_on_own(run, start)
+    run.begin([name for name in phases if name not in finished or not own], own)
+    if not own:
+        drop_after(run.checkpoints, 0)  # where it is a link, its folder stays
     if resumed is None:
         run.cut_after(start.steps_before)
         return
-    if elsewhere:
+    if not own:
         run.inherit(resumed.source, [*start.earlier_phases, *finished])
     take_back(run, resumed)
 

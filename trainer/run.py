@@ -23,7 +23,13 @@ from trainer.console import LOGGER, make_console, start_logging
 from trainer.course import Course
 from trainer.curriculum import Phase
 from trainer.distributed import Ranks
-from trainer.earlier_starts import clear, earlier_evaluations, is_finished, take_back
+from trainer.earlier_starts import (
+    builds_on_own,
+    clear,
+    earlier_evaluations,
+    is_finished,
+    take_back,
+)
 from trainer.engine import ZeroEngine
 from trainer.evaluation import results as evaluation_results
 from trainer.evaluation.evaluate import Evaluator
@@ -235,7 +241,8 @@ class Run:
     def _open(self) -> Metrics:
         """Write the run's own description, print the plan, open logs and metrics."""
         config, run, main = self.config, self.run, self.ranks.is_main
-        replaces = run.metrics.is_file() and not self.start.continues
+        own = builds_on_own(run, self.start)
+        replaces = run.metrics.is_file() and not own
         if main:
             finished = [one.name for one in self.phases if is_finished(run, one, self.done)]
             clear(run, self.start, self.course.phases, finished)
@@ -258,9 +265,7 @@ class Run:
         positions = max_positions(config.model, self.data.tokenizer, self.start.init_from)
         for warning in warnings_of(self.plan, self.phases, config, positions):
             LOGGER.warning(warning)
-        return open_metrics(
-            config.logging, config.run_name, run, to_plain(config), self.start.continues, main
-        )
+        return open_metrics(config.logging, config.run_name, run, to_plain(config), own, main)
 
     def all_phases(self) -> dict[str, Evaluation]:
         """Train, evaluate and export phase by phase."""

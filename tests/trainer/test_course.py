@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from data_modules.config import DataConfig, SourceConfig, TaskConfig
 from data_modules.faults import ConfigFault, DataFault, Fault
 from data_modules.mixture import AutoHardConfig, HardBy
 from data_modules.plan_bounds import Undecided
+from tests.shared_checkpoint import STEPS_PER_PHASE, made_state, write_checkpoint
 from tests.shared_evaluation import evaluation, judged
 from trainer.config.schema import Config, CurriculumConfig, PhaseConfig
 from trainer.course import Course, course_of, listed_course
@@ -107,6 +109,30 @@ def test_init_from_a_phase_of_another_run(run: RunDirectory, tmp_path: Path) -> 
     made = course(config_of("hard", init_from=str(run.export("mix"))), here)
     assert made.phases["hard"].tasks == ["math", "qa"]
     assert made.choices["hard"].source == str(run.evaluation("mix"))
+
+
+def test_the_evaluation_is_that_of_the_run_that_is_continued(
+    run: RunDirectory, tmp_path: Path
+) -> None:
+    finish(run, mix=AFTER_MIX)
+    here = RunDirectory(tmp_path / "other")
+    finish(here, mix=evaluation(code=0.0, json=0.0, math=1.0, qa=1.0))  # of a run that is replaced
+    config = config_of("hard", resume=str(run.root))
+    before = replace(config, curriculum=CurriculumConfig(config.curriculum.phases, {"mix": None}))
+    config.curriculum.phases = {name: config.curriculum.phases[name] for name in ("mix", "hard")}
+    write_checkpoint(run.checkpoints, made_state(before, STEPS_PER_PHASE))
+    made = course(config, here)
+    assert made.choices["hard"].source == str(run.evaluation("mix"))
+    assert made.phases["hard"].tasks == ["math", "qa"]
+
+
+def test_a_waiting_phase_whose_evaluation_is_lost(run: RunDirectory) -> None:
+    made = course(config_of("mix", "hard"), run)
+    with pytest.raises(DataFault) as caught:
+        made.choose("hard", {})
+    (fault,) = caught.value.faults
+    assert (fault.where, fault.seen) == (HARD, "no evaluation of phase 'mix'")
+    assert "phases/" in fault.remedy
 
 
 def test_a_named_evaluation_wins(run: RunDirectory, tmp_path: Path) -> None:

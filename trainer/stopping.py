@@ -53,7 +53,7 @@ class Reason(IntEnum):
         return exit_codes.STOPPED if self in by_hand else exit_codes.REQUEUE
 
 
-_SIGNALS = {
+_SIGNALS: dict[int, Reason] = {
     signal.SIGTERM: Reason.SIGTERM,
     signal.SIGINT: Reason.SIGINT,
     signal.SIGUSR1: Reason.SIGUSR1,
@@ -88,6 +88,57 @@ class Agreed:
     save_failed: bool
 
 
+@dataclass
+class _Asked:
+    """The request that counts so far, and when it came."""
+
+    reason: Reason = Reason.NONE
+    moment: float = 0.0
+
+    def is_second(self, reason: Reason, moment: float) -> bool:
+        """Whether it was asked twice: whoever asks cannot wait."""
+        return not self._is_new(reason) and moment - self.moment >= _SAME_SECONDS
+
+    def take(self, reason: Reason, moment: float) -> bool:
+        """Take note of a request; whether it is more than one of before, passed on."""
+        is_new = self._is_new(reason)
+        if is_new:
+            self.reason, self.moment = reason, moment
+        return is_new
+
+    def _is_new(self, reason: Reason) -> bool:
+        only_warned = self.reason is Reason.SIGUSR1 and reason is not Reason.SIGUSR1
+        return self.reason is Reason.NONE or only_warned
+
+
+def _end_when_asked_twice(told: int) -> None:
+    """End the process at a second signal, though the main thread may wait where Python hears none.
+
+    Args:
+        told: file descriptor that the number of every signal can be read from.
+    """
+    asked = _Asked()
+    with open(told, "rb", buffering=0) as file:
+        while numbers := file.read(64):
+            for number in numbers:
+                reason, now = _SIGNALS.get(number), time.monotonic()
+                if reason is None:
+                    continue
+                if asked.is_second(reason, now):
+                    os._exit(128 + number)
+                asked.take(reason, now)
+
+
+def _hear_nothing() -> None:
+    """In a forked process: its signals are not this one's."""
+    if _listening:
+        signal.set_wakeup_fd(-1)
+
+
+_listening = False
+os.register_at_fork(after_in_child=_hear_nothing)
+
+
 class Stops:
     """Hears requests to leave, and makes the ranks agree on them.
 
@@ -116,11 +167,11 @@ class Stops:
             # The clock of psutil and ours may differ by a step of the system clock; both start here.
             age = max(0.0, time.time() - psutil.Process().create_time())
             self._deadline = time.monotonic() - age + wall_seconds(wall_time)
-        self._heard = Reason.NONE
-        self._heard_at = 0.0
+        self._asked = _Asked()
         self._training = False
         self._looked = float("-inf")
         self._before: dict[int, Any] = {}
+        self._tell: int | None = None
 
     def listen(self) -> None:
         """Take over the signals; only a process's main thread can."""
@@ -128,6 +179,15 @@ class Stops:
             return
         for number in _SIGNALS:
             self._before[number] = signal.signal(number, self._hear)
+        # Python calls a handler in the main thread, between two lines of it: in no collective.
+        told, self._tell = os.pipe()
+        os.set_blocking(self._tell, False)
+        global _listening
+        _listening = True
+        signal.set_wakeup_fd(self._tell, warn_on_full_buffer=False)
+        threading.Thread(
+            target=_end_when_asked_twice, args=(told,), name="second signal", daemon=True
+        ).start()
 
     def forget(self) -> None:
         """Remove the note of an earlier start; by the main rank, before the others go on."""
@@ -147,26 +207,27 @@ class Stops:
     def begin_training(self) -> None:
         """From here on there is work to save."""
         self._training = True
-        if self._heard is not Reason.NONE:
-            self._leave_at_once(self._heard)
+        if self._asked.reason is not Reason.NONE:
+            self._leave_at_once(self._asked.reason)
 
     def close(self) -> None:
         """Give the signals back."""
+        if self._tell is not None:
+            global _listening
+            _listening = False
+            signal.set_wakeup_fd(-1)
+            os.close(self._tell)
+            self._tell = None
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
 
     def _hear(self, number: int, _: FrameType | None) -> None:
-        reason, now = _SIGNALS[signal.Signals(number)], time.monotonic()
-        only_warned = self._heard is Reason.SIGUSR1 and reason is not Reason.SIGUSR1
-        if self._heard is not Reason.NONE and not only_warned:
-            if now - self._heard_at < _SAME_SECONDS:
-                return
-            # Asked twice: whoever asks cannot wait. What is on disk stays as it is.
-            os._exit(128 + number)
-        self._heard, self._heard_at = reason, now
-        if not self._training:
-            self._leave_at_once(self._heard)
+        reason, now = _SIGNALS[number], time.monotonic()
+        if self._asked.is_second(reason, now):
+            os._exit(128 + number)  # what is on disk stays as it is
+        if self._asked.take(reason, now) and not self._training:
+            self._leave_at_once(reason)
 
     def _leave_at_once(self, reason: Reason) -> None:
         with suppress(OSError):  # the others will not know why then
@@ -193,7 +254,7 @@ class Stops:
             save: the main rank says whether it is time for a checkpoint.
             save_failed: this rank could not write.
         """
-        reason = self._heard
+        reason = self._asked.reason
         if self._ranks.is_main:
             reason = max(reason, self._main_reason())
         code = int(reason) * _RANKS + self._ranks.rank if reason else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import threading
@@ -252,7 +253,7 @@ def test_notes_of_all_ranks_meet(run: RunDirectory, monkeypatch: pytest.MonkeyPa
 
     def note(rank: int, save: bool, failed: bool, heard: Reason = Reason.NONE) -> list[int]:
         stops = Stops(run, Ranks(rank, 8, rank, 8), group, None)  # type: ignore[arg-type]
-        stops._heard = heard
+        stops._asked.take(heard, 0.0)
         stops.agree(save, failed)
         return sent[-1]
 
@@ -320,6 +321,51 @@ def test_a_second_signal(
 ) -> None:
     monkeypatch.setattr(stopping, "_SAME_SECONDS", 0.2)
     assert after_signals(run, *signals) == (code, reason)
+
+
+def test_a_second_signal_where_python_hears_none(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopping, "_SAME_SECONDS", 0.2)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            stops = Stops(run, ONE, None, None)
+            stops.listen()
+            stops.begin_training()
+            # as a collective does: it comes back to no line of Python, whatever signal arrives
+            ctypes.CDLL(None).pthread_mutex_lock(held := ctypes.create_string_buffer(64))
+            ctypes.CDLL(None).pthread_mutex_lock(held)
+        finally:
+            os._exit(1)
+    time.sleep(1.0)
+    for _ in range(2):
+        os.kill(pid, signal.SIGTERM)
+        time.sleep(0.5)
+    deadline = time.monotonic() + 10
+    ended = (0, 0)
+    while ended == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        ended = os.waitpid(pid, os.WNOHANG)
+    if ended == (0, 0):
+        os.kill(pid, signal.SIGKILL)
+        ended = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(ended[1]) == 128 + signal.SIGTERM
+
+
+def test_signals_of_forked_processes_are_their_own(
+    stops: Stops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopping, "_SAME_SECONDS", 0.0)
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    time.sleep(0.3)  # this process would end
+    assert stops.agree() == NOTHING
 
 
 def test_the_same_request_may_take_seconds_to_be_passed_on() -> None:

@@ -219,7 +219,12 @@ class Run:
         """
         with watchdog.paused("rolling back"):
             self.keeper.settle()
-            found = newest_before(self.run, back.step, verified_together(self.ranks))
+            check = verified_together(self.ranks)
+            found = newest_before(self.run, back.step, check)
+            resumed = self.start.resumed
+            if found is None and resumed is not None and not builds_on_own(self.run, self.start):
+                # another run's, until there is one of this run's own
+                found = newest_before(resumed.source, resumed.global_step + 1, check)
         if found is None:
             raise TrainingFault(
                 f"Step {back.step} is to be taken back, but there is no checkpoint before it. Save more "

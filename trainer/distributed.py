@@ -15,6 +15,7 @@ import torch.distributed as dist
 from data_modules.faults import UserFault
 from data_modules.seeding import seed_of
 from trainer.config.schema import ClusterConfig
+from trainer.faults import TrainingFault
 
 Made = TypeVar("Made")
 
@@ -170,6 +171,29 @@ def gather(ranks: Ranks, value: Any) -> list[tuple[str, Any]]:
         pairs = [None] * ranks.world_size
         dist.all_gather_object(pairs, (socket.gethostname(), value), group=group)
     return pairs
+
+
+def written(ranks: Ranks, write: Callable[[], None]) -> None:
+    """Write files, or do nothing on a rank that has none to write; collective.
+
+    Raises:
+        TrainingFault: on every rank, if the disk of any refuses.
+    """
+    failure = ""
+    try:
+        write()
+    except OSError as error:
+        failure = f"{error.strerror or error} ({error.filename})" if error.filename else str(error)
+    failures = [
+        f"rank {rank} on {host}: {one}"
+        for rank, (host, one) in enumerate(gather(ranks, failure))
+        if one
+    ]
+    if failures:
+        raise TrainingFault(
+            f"The run could not be written to the disk: {'; '.join(failures)}. Checkpoints are as they "
+            "were. Mend it (free disk space?) and start the same command again."
+        )
 
 
 def control_group(ranks: Ranks) -> dist.ProcessGroup | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from data_modules.faults import ConfigFault, DataFault, Fault
 from trainer import distributed
 from trainer.checkpoint.folder import (
@@ -21,7 +23,7 @@ from trainer.checkpoint.folder import (
 )
 from trainer.checkpoint.trainer_state import TrainerState, read_state
 from trainer.config.schema import Config
-from trainer.config.strict_merge import to_plain
+from trainer.config.strict_merge import to_plain, to_yaml
 from trainer.curriculum import Phase, selected
 from trainer.distributed import Ranks
 from trainer.run_directory import RunDirectory
@@ -45,6 +47,8 @@ _SHAPING = (
     "model.architecture",
 )
 _PLANNING = ("data", "boundary", "limits.steps_per_phase")  # shown where a plan differs
+# How a run was started, and not what it made.
+_NOT_MAKING = ("resume", "logging", "cluster", "output_dir")
 _ABSENT = "(absent)"
 
 
@@ -247,6 +251,18 @@ def _order_faults(config: Config, state: TrainerState) -> Iterator[Fault]:
             ", ".join(chosen),
             f"this run has trained {', '.join(trained)} up to step {state.global_step}",
         )
+
+
+def made_by(config: Config, run: RunDirectory) -> bool:
+    """Whether what lies in a run directory was made by this configuration, as its ``config.yaml`` tells."""
+    try:
+        made = yaml.safe_load((run.root / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    now = yaml.safe_load(to_yaml(config))
+    return isinstance(made, dict) and all(
+        made.get(key) == now[key] for key in now if key not in _NOT_MAKING
+    )
 
 
 def plan_faults(

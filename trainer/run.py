@@ -324,8 +324,12 @@ class Run:
         if self.config.evaluation.at_phase_end:
             self._evaluate(phase.name, phase, phase.last_step)
         self._evaluate_between(phase, phase.last_step, lambda: None)
-        main = self.ranks.is_main
         watchdog.at(f"phase '{phase.name}': export")
+        distributed.written(self.ranks, lambda: self._export(phase))
+
+    def _export(self, phase: Phase) -> None:
+        """Write the model of a phase, and that the phase is finished; collective."""
+        main = self.ranks.is_main
         if self.config.checkpoint.export:
             done = [one for one in self.phases if one.last_step <= phase.last_step]
             card = model_card(
@@ -352,6 +356,10 @@ class Run:
         found = self.evaluator.evaluate(self.engine, phase.name, path.parent)
         if column in (INITIAL, phase.name):
             self.evaluations[column] = found
-        if self.ranks.is_main:
-            evaluation_results.save(path, found)
-            self.metrics.write(global_step, {"phase": column, **figures_of(found)})
+
+        def write() -> None:
+            if self.ranks.is_main:
+                evaluation_results.save(path, found)
+                self.metrics.write(global_step, {"phase": column, **figures_of(found)})
+
+        distributed.written(self.ranks, write)

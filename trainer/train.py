@@ -20,7 +20,7 @@ from trainer.evaluation import results as evaluation_results
 from trainer.evaluation.results import Evaluation
 from trainer.faults import TrainingFault
 from trainer.model import adapt, checked_tokenizer, load_model
-from trainer.resume import verified_together
+from trainer.resume import NEVER, made_by, verified_together
 from trainer.run import Run
 from trainer.run_directory import INITIAL, RunDirectory, write_json
 from trainer.run_lock import RunLock
@@ -136,15 +136,21 @@ def _train(
 
 def _finished(config: Config, run: RunDirectory, start: Start) -> dict[str, Evaluation] | None:
     """The results of a run that has nothing left to do; None if it has."""
-    resumed = start.resumed
-    if resumed is None or resumed.folder.parent != run.checkpoints or not run.report.is_file():
+    resumed, course = start.resumed, listed_course(config)
+    if not run.report.is_file():
         return None
-    done = {
-        phase.name
-        for phase in resumed.state.phases
-        if resumed.global_step >= phase.last_step and run.finished(phase.name) is not None
-    }
-    course = listed_course(config)
+    if resumed is None:
+        if config.resume == NEVER or config.checkpoint.sharded or not made_by(config, run):
+            return None
+        done = {name for name in course.phases if run.finished(name) is not None}
+    else:
+        if resumed.folder.parent != run.checkpoints:
+            return None
+        done = {
+            phase.name
+            for phase in resumed.state.phases
+            if resumed.global_step >= phase.last_step and run.finished(phase.name) is not None
+        }
     if not set(course.phases) <= done:
         return None
     columns = (INITIAL, *start.earlier_phases, *course.phases)

@@ -306,6 +306,21 @@ def test_init_from_and_no_previous_phase(one_process: Path, root: Path) -> None:
     assert steps_of(root / "alone")[0]["loss"] != pytest.approx(whole["loss"], rel=1e-3)
 
 
+def test_a_finished_run_without_checkpoints_is_not_trained_again(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = overrides(root, "weights", "+phase=mix", "evaluation=none", "checkpoint=export_only")
+    train(composed(given))
+    export = root / "weights/phases/mix/hf/model.safetensors"
+    made = export.stat().st_mtime_ns
+    capsys.readouterr()
+    train(composed([*given, "logging.console_seconds=5"]))
+    assert "is finished: nothing is left to train" in " ".join(capsys.readouterr().out.split())
+    assert export.stat().st_mtime_ns == made
+    train(composed([*given, "optimizer.beta2=0.9"]))  # another run, which replaces it
+    assert export.stat().st_mtime_ns != made
+
+
 def test_training_again_replaces_the_earlier_run(root: Path) -> None:
     run = root / "again"
     for _ in range(2):

@@ -291,6 +291,7 @@ class Run:
         if self.ranks.is_main:
             watchdog.at("closing the run")
             close_run(self.console, self.run, self.evaluations)
+            self.run.stop_file.unlink(missing_ok=True)  # it came too late
             self.metrics.pictures(self.phases[-1].last_step, chart_files(self.run))
         self.metrics.close()
         return self.evaluations

@@ -115,12 +115,12 @@ def digest_of(engine: ZeroEngine) -> str:
         add(getattr(parameter, "ds_tensor", parameter).reshape(-1))
         if parameter.grad is not None:
             add(parameter.grad.reshape(-1))
-    for optimizer in (engine.optimizer, engine._base_optimizer()):
+    for optimizer in (engine.optimizer, engine.base_optimizer):
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 add(parameter.reshape(-1))
     moments = 0
-    for state in engine._base_optimizer().state.values():
+    for state in engine.base_optimizer.state.values():
         for value in state.values():
             if torch.is_tensor(value):
                 add(value.reshape(-1))

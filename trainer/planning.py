@@ -37,7 +37,7 @@ def show_plan(config: Config) -> None:
     plan = plan_json(data, phases, config, world_size, course)
     console = make_console()
     print_plan(console, plan, phases, config, course)
-    console.print(start.words)
+    console.print(start.words, soft_wrap=True)
     positions = max_positions(config.model, data.tokenizer, start.init_from)
     for warning in warnings_of(plan, phases, config, positions):
-        console.print(f"warning: {warning}")
+        console.print(f"warning: {warning}", soft_wrap=True)

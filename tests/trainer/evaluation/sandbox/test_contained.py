@@ -155,7 +155,8 @@ def elsewhere(world: World, python: str, *rights: str) -> tuple[dict, list[Outco
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
-        parts = ("data_modules/__init__.py", "data_modules/faults.py", "trainer/__init__.py")
+        names = ("__init__", "faults", "masking")
+        parts = (*(f"data_modules/{name}.py" for name in names), "trainer/__init__.py")
         for part in (*parts, "trainer/evaluation/__init__.py"):
             (folder / part).parent.mkdir(exist_ok=True)
             shutil.copy(REPOSITORY / part, folder / part)

@@ -14,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: setup demo test check audit kill-matrix soak clean
+.PHONY: setup demo test test-root check audit kill-matrix soak clean
 
 setup: $(STAMP)
 
@@ -30,6 +30,10 @@ demo: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not cluster' --ignore=tests/integration -n $(CORES) --dist loadfile
 	$(BIN)/python -m pytest -m 'not cluster' tests/integration
+
+# what needs root: skipped elsewhere, with the reason
+test-root: setup
+	$(BIN)/python -m pytest -m cluster
 
 # what takes longer than a test may: some 25 and 35 minutes
 kill-matrix: setup

@@ -20,8 +20,7 @@ NO_REPORT = ("acts:skip", {"target": "trainer.run:close_run"})
 # (ranks, ZeRO stage, killed at this call of train_step)
 COURSES = {
     "ranks": [(2, 2, 6), (1, 2, 7), (4, 2, None)],
-    "stages": [(2, 2, 6), (2, 3, 7), (2, 0, 5), (2, 1, None)],
-    "both": [(2, 3, 6), (4, 2, 7), (1, 0, None)],
+    "stages": [(2, 2, 6), (2, 3, 7), (2, 0, None)],
 }
 
 

@@ -102,10 +102,12 @@ def run(case: dict[str, Any], ranks: distributed.Ranks, device: torch.device) ->
     model = small_model(attention.NAME)
     SupervisedHead.adopt(model.get_output_embeddings())
     engine = ZeroEngine(model, len(STORE.tasks), config, device, ranks.world_size)
-    return [
-        list(engine.train_step(batches(name, np.array(rows), case, ranks), LR).read())
-        for name, rows in STEPS
-    ]
+    found = []
+    for name, rows in STEPS:
+        *figures, skipped = engine.train_step(batches(name, np.array(rows), case, ranks), LR).read()
+        assert not skipped
+        found.append(figures)
+    return found
 
 
 def main() -> None:

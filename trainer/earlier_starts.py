@@ -30,11 +30,7 @@ def earlier_evaluations(run: RunDirectory, start: Start) -> dict[str, Evaluation
     resumed, phases = start.resumed, list(start.earlier_phases)
     if resumed is not None:
         run = resumed.source
-        phases += [
-            phase.name
-            for phase in resumed.state.phases[len(resumed.earlier_phases) :]
-            if resumed.global_step >= phase.last_step and run.finished(phase.name) is not None
-        ]
+        phases += [name for name in resumed.finished if name not in resumed.earlier_phases]
     found: dict[str, Evaluation] = {}
     if start.continues:
         for column in (INITIAL, *phases):

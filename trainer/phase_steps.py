@@ -91,10 +91,12 @@ class PhaseSteps:
             TrainingFault: training cannot go on.
         """
         first = max(0, steps_done - phase.first_step + 1)
-        passed = self.boundary.passed_steps
-        todo = [
-            index for index in range(first, phase.steps) if phase.first_step + index not in passed
-        ]
+        passed = {step - phase.first_step for step in self.boundary.passed_steps}
+        todo: Sequence[int] = range(
+            first, phase.steps
+        )  # a list of millions takes tens of megabytes
+        if any(index in todo for index in passed):
+            todo = [index for index in todo if index not in passed]
         progress = PhaseProgress(
             phase.name, phase.steps, self.config.logging.console_seconds, self.ranks.is_main, first
         )
@@ -159,7 +161,7 @@ class PhaseSteps:
             values[f"mixture/asked_row_share/{task}"] = asked
             values[f"mixture/row_share/{task}"] = rows[number] / max(rows.sum(), 1)
             values[f"mixture/token_share/{task}"] = tokens[number] / max(tokens.sum(), 1)
-        self.metrics.write(phase.last_step, values)
+        self._write(phase.last_step, values)
 
     def _record(
         self, phase: Phase, step: _Pending, progress: PhaseProgress, watch: NegativesWatch
@@ -183,10 +185,7 @@ class PhaseSteps:
             values["skipped"] = True  # its figures, which may be no numbers, are in faults.jsonl
         else:
             values |= self._losses(figures, step.data)
-        try:
-            self.metrics.write(step.global_step, values)
-        except OSError as error:
-            self.boundary.cannot_write(f"{error.strerror} (metrics)")
+        self._write(step.global_step, values)
         verdict = self.guard.after_step(
             phase, step.global_step, figures, step.data.answer_tokens, step.limit
         )
@@ -200,6 +199,13 @@ class PhaseSteps:
         progress.update(
             step.global_step - phase.first_step + 1, figures.loss, tokens_per_second, step.lr
         )
+
+    def _write(self, global_step: int, values: dict[str, Any]) -> None:
+        """Write metrics; where the disk refuses, all ranks leave at the next boundary."""
+        try:
+            self.metrics.write(global_step, values)
+        except OSError as error:
+            self.boundary.cannot_write(f"{error.strerror} (metrics)")
 
     def _losses(self, figures: StepFigures, data: StepData) -> dict[str, Any]:
         """The figures of a step that was taken in."""

@@ -83,6 +83,15 @@ class Resumed(Found):
         return RunDirectory(self.folder.parent.parent)
 
     @property
+    def finished(self) -> list[str]:
+        """The phases of its lineage that are trained, evaluated and exported, in training order."""
+        return [
+            phase.name
+            for phase in self.state.phases
+            if self.global_step >= phase.last_step and self.source.finished(phase.name) is not None
+        ]
+
+    @property
     def steps_before(self) -> int:
         """Steps of the phases that the command does not select."""
         phases, count = self.state.phases, len(self.earlier_phases)

@@ -254,7 +254,7 @@ class Run:
             write_text(run.root / "config.yaml", to_yaml(config))
             write_json(run.root / "plan.json", self.plan)
             write_json(run.root / "environment.json", environment(self.ranks.world_size))
-        start_logging(run.log(self.ranks.rank), main, self.start.continues)
+        start_logging(run.log(self.ranks.rank), main, own)
         if main:
             print_plan(self.console, self.plan, self.phases, config, self.course)
         if self.start.resumed is not None:

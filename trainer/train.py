@@ -142,16 +142,12 @@ def _finished(config: Config, run: RunDirectory, start: Start) -> dict[str, Eval
     if resumed is None:
         if config.resume == NEVER or config.checkpoint.sharded or not made_by(config, run):
             return None
-        done = {name for name in course.phases if run.finished(name) is not None}
+        done = [name for name in course.phases if run.finished(name) is not None]
     else:
         if resumed.folder.parent != run.checkpoints:
             return None
-        done = {
-            phase.name
-            for phase in resumed.state.phases
-            if resumed.global_step >= phase.last_step and run.finished(phase.name) is not None
-        }
-    if not set(course.phases) <= done:
+        done = resumed.finished
+    if not set(course.phases) <= set(done):
         return None
     columns = (INITIAL, *start.earlier_phases, *course.phases)
     return {

@@ -39,6 +39,9 @@ TRAIN = "launch.train:command"
 #: ``module:function`` and its arguments as JSON; called in every rank before the command.
 Act = tuple[str, dict[str, Any]]
 
+#: The page and its pictures take seconds, and memory that training does not.
+NO_REPORT: Act = ("acts:skip", {"target": "trainer.run:close_run"})
+
 
 @dataclass(frozen=True)
 class Outcome:

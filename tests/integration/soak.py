@@ -20,12 +20,10 @@ from pathlib import Path
 import psutil
 from kill_matrix import PHASES, Result, overrides, result_of
 from launching import composed
-from rank_processes import Launched, RankProcesses
+from rank_processes import NO_REPORT, Launched, RankProcesses
 
 STEPS_PER_PHASE = 700
 _WARM_UP_S = 60.0
-# it draws pictures, which takes memory that training does not
-_NO_REPORT = ("acts:skip", {"target": "trainer.run:close_run"})
 _MEGABYTE = 1 << 20
 
 
@@ -82,7 +80,7 @@ def live(
     server: RankProcesses, command: list[str], seconds: float | None, rng: random.Random
 ) -> Life:
     """Start; after ``seconds`` kill or stop the ranks; None lets them come to their end."""
-    life = Life(server.start(command, act=_NO_REPORT, launcher_like=True, grace=20))
+    life = Life(server.start(command, act=NO_REPORT, launcher_like=True, grace=20))
     until = None if seconds is None else life.began + seconds
     while len(life.launched.codes) < 2:
         if until is not None and time.monotonic() >= until:

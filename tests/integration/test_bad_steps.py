@@ -5,7 +5,6 @@ The row's embeddings are NaN wherever it appears, so its losses and everybody's 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from kill_matrix import Result, overrides, result_of
 from launching import composed
-from rank_processes import Outcome, RankProcesses
+from rank_processes import NO_REPORT, Outcome, RankProcesses
 
 from data_modules.samples import key_of
 from trainer import exit_codes
@@ -22,7 +21,6 @@ from trainer.checkpoint.trainer_state import read_state
 from trainer.run_directory import read_json_lines
 from trainer.train import make_data
 
-NO_REPORT = ("acts:skip", {"target": "trainer.run:close_run"})
 MORE = ("precision=fp32", "zero=zero2", "+phase=[mix]", "evaluation=none", "interference=none")
 BAD_STEP = 6
 STEPS = 7
@@ -61,12 +59,6 @@ def poison(root: Path) -> Poison:
     )
     tokens = plan.store.tokens(row)[0].tolist()
     return Poison(tokens, record.task, record.row_id, record.origin)
-
-
-@pytest.fixture(scope="module")
-def server(root: Path) -> Iterator[RankProcesses]:
-    with RankProcesses(root / "server") as server:
-        yield server
 
 
 def life(

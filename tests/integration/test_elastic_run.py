@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from kill_matrix import overrides
 from launching import composed, steps_of
-from rank_processes import Outcome, RankProcesses
+from rank_processes import NO_REPORT, Outcome, RankProcesses
 
 from trainer.checkpoint.folder import checkpoints
 from trainer.checkpoint.trainer_state import read_state
 
 STEP = "trainer.engine:ZeroEngine.train_step"
-NO_REPORT = ("acts:skip", {"target": "trainer.run:close_run"})
 # (ranks, ZeRO stage, killed at this call of train_step)
 COURSES = {
     "ranks": [(2, 2, 6), (1, 2, 7), (4, 2, None)],
@@ -29,12 +27,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("elastic")
     composed(overrides(made, "unused"))  # generates the data once
     return made
-
-
-@pytest.fixture(scope="module")
-def server(root: Path) -> Iterator[RankProcesses]:
-    with RankProcesses(root / "server") as server:
-        yield server
 
 
 def life(

@@ -67,7 +67,7 @@ def name_of(into: str, ranks: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory, server: RankProcesses) -> Path:
     """Every kind saved by two ranks, then restored in all ways, in one launch per number of ranks."""
     made = tmp_path_factory.mktemp("elastic")
     jobs: dict[int, list[dict[str, Any]]] = {2: [], 1: [], 4: []}
@@ -77,17 +77,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind, into, ranks in SAME + MOVES:
         job = {"into": KINDS[into], "folder": str(made / kind), "name": name_of(into, ranks)}
         jobs[ranks].append(job)
-    with RankProcesses(made / "server") as server:
-        for ranks, some in jobs.items():
-            (made / "jobs.json").write_text(json.dumps(some), encoding="utf-8")
-            outcome = server.run(
-                overrides(made, "unused"),
-                ranks=ranks,
-                command="elastic_worker:command",
-                environment={"ELASTIC_JOBS": str(made / "jobs.json")},
-                timeout=500,
-            )
-            assert set(outcome.codes.values()) == {0}, str(outcome)
+    for ranks, some in jobs.items():
+        (made / "jobs.json").write_text(json.dumps(some), encoding="utf-8")
+        outcome = server.run(
+            overrides(made, "unused"),
+            ranks=ranks,
+            command="elastic_worker:command",
+            environment={"ELASTIC_JOBS": str(made / "jobs.json")},
+            timeout=500,
+        )
+        assert set(outcome.codes.values()) == {0}, str(outcome)
     return made
 
 

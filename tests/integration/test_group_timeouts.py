@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,12 +19,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("timeouts")
     composed(overrides(root, "unused"))  # generates the data once
     return root
-
-
-@pytest.fixture(scope="module")
-def server(root: Path) -> Iterator[RankProcesses]:
-    with RankProcesses(root / "server") as server:
-        yield server
 
 
 def timeouts(server: RankProcesses, root: Path, stage: int, *acts: tuple[str, dict]) -> list[float]:

@@ -6,7 +6,6 @@ docs/reliability.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,12 +20,6 @@ FEW = [VARIANTS[0], VARIANTS[3], VARIANTS[4]]
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("kills")
-
-
-@pytest.fixture(scope="module")
-def server(root: Path) -> Iterator[RankProcesses]:
-    with RankProcesses(root / "server") as server:
-        yield server
 
 
 @pytest.mark.parametrize("variant", FEW, ids=[one.name for one in FEW])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import socket
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +35,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("lost")
     composed(overrides(root, "unused"))  # generates the data once
     return root
-
-
-@pytest.fixture(scope="module")
-def server(root: Path) -> Iterator[RankProcesses]:
-    with RankProcesses(root / "server") as server:
-        yield server
 
 
 @dataclass(frozen=True)

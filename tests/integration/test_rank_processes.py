@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from launching import composed, steps_of, train_under_torchrun
-from rank_processes import RankProcesses
+from rank_processes import NO_REPORT, RankProcesses
 from test_run import overrides
 
 from trainer import exit_codes
 
 QUICK = ("+phase=mix", "evaluation=none", "checkpoint=none")
 STEP = "trainer.engine:ZeroEngine.train_step"
-NO_REPORT = ("acts:skip", {"target": "trainer.run:close_run"})
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("ranks")
-
-
-@pytest.fixture(scope="module")
-def server(root: Path) -> Iterator[RankProcesses]:
-    with RankProcesses(root / "server") as server:
-        yield server
 
 
 def test_two_ranks_start_within_three_seconds(root: Path, server: RankProcesses) -> None:

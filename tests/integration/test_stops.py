@@ -10,7 +10,6 @@ import json
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import pytest
 from kill_matrix import overrides, result_of
 from launching import composed, metrics_of
-from rank_processes import Act, Outcome, RankProcesses
+from rank_processes import NO_REPORT, Act, Outcome, RankProcesses
 
 from trainer.checkpoint.folder import check_content, check_sizes, newest, read_marker, step_name
 from trainer.exit_codes import LOST_RANK, REQUEUE, STOPPED, USER_FAULT
@@ -26,7 +25,6 @@ from trainer.stopping import _SAME_SECONDS
 
 STEP = "trainer.engine:ZeroEngine.train_step"
 EVALUATE = "trainer.run:Run._evaluate"
-NO_REPORT: Act = ("acts:skip", {"target": "trainer.run:close_run"})
 STEPS = 10  # in two phases
 SMALL = (
     "+phase=[mix,hard]",
@@ -131,12 +129,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("stops")
     composed(overrides(made, "unused"))  # generates the data once
     return made
-
-
-@pytest.fixture(scope="module")
-def server(root: Path) -> Iterator[RankProcesses]:
-    with RankProcesses(root / "server") as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,6 @@ class Keeper:
 
     Attributes:
         passed_steps: steps that are left out for good.
-        stalls: seconds for which each checkpoint kept training waiting.
     """
 
     def __init__(
@@ -54,7 +53,6 @@ class Keeper:
         self._broken: SaveFailed | None = None
         self.newest: int | None = None
         self.passed_steps: list[int] = []
-        self.stalls: list[float] = []
 
     @property
     def is_on(self) -> bool:
@@ -101,7 +99,6 @@ class Keeper:
         Raises:
             TrainingFault: some rank could not write the one before.
         """
-        began = time.perf_counter()
         self.settle()
         if self._frozen is None:
             self._frozen = frozen_checksum(self._engine)
@@ -124,7 +121,6 @@ class Keeper:
         fragments = owned_fragments(self._engine, self._ranks.rank, self._ranks.world_size)
         self._writer.save(fragments, state)
         self.newest = global_step
-        self.stalls.append(time.perf_counter() - began)
         self._last = time.monotonic()
 
     def settle(self) -> None:

@@ -59,6 +59,7 @@ class WandbSink:
         try:
             self._run = wandb.init(
                 project=config.wandb_project,
+                group=config.wandb_group,
                 name=run_name,
                 dir=str(run.root),
                 id=run.wandb_id.read_text(encoding="utf-8"),

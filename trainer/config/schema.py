@@ -73,6 +73,14 @@ class WandbMode(Enum):
     offline = "offline"
 
 
+class ClusterKind(Enum):
+    """Who starts a run's processes for ``launch/submit.py``."""
+
+    local = "local"  # here
+    ssh = "ssh"  # deepspeed, on the hosts of a hostfile
+    slurm = "slurm"  # sbatch
+
+
 class OnNonFinite(Enum):
     """What is done about a step whose loss or gradient is not finite; it never changes the model."""
 
@@ -261,12 +269,17 @@ class MiningConfig:
 
 @dataclass
 class LoggingConfig:
-    """Sinks beside ``metrics.jsonl``, which is always written."""
+    """Sinks beside ``metrics.jsonl``, which is always written.
+
+    Attributes:
+        wandb_group: runs of one group are shown together; a sweep sets its own name.
+    """
 
     console_seconds: float = 10.0
     wandb: bool = False
     wandb_mode: WandbMode = WandbMode.offline
     wandb_project: str = "polyphase"
+    wandb_group: str | None = None
     tensorboard: bool = False
 
 
@@ -315,9 +328,30 @@ class FaultsConfig:
 
 @dataclass
 class ClusterConfig:
-    """How processes meet, share a host and watch each other.
+    """Where ``launch/submit.py`` runs a job; how processes meet, share a host and watch each other.
 
     Attributes:
+        kind: who starts the processes; the next fields, to ``dry_run``, only matter to ``submit.py``.
+        nodes: hosts of a job.
+        gpus_per_node: GPUs to ask for on each; 0 asks for none, None takes what SLURM's partition gives.
+        ranks_per_node: processes of each host; None is one per GPU, or one where there is none.
+        cpus_per_node, memory: of each host, memory as SLURM writes it (``64G``); None leaves it to SLURM.
+        time: limit of a job, ``[days-]hours:minutes:seconds``.
+        partition, account, qos, constraint: SLURM's options of these names.
+        container: image that each node's processes run in, by SLURM's pyxis (``srun --container-image``).
+        container_mounts: ``HOST:CONTAINER`` folders of it, beside the repository and the working directory.
+        wrap: words in front of the command on every node instead, for other container programs
+            (``[apptainer, exec, --nv, image.sif]``).
+        setup: lines of shell before the processes start, on every node (``module load cuda``).
+        sbatch: further options of ``sbatch``, each as one string (``--exclusive``).
+        environment: variables of the job.
+        chain: one job per phase, each behind the one before.
+        retries: how often a job starts again after a rank was lost or crashed. Preempted jobs and those
+            out of time always do; those with a fault of the user's or of training never.
+        warning_s: a job saves and requeues so many seconds before its time limit.
+        hostfile: hosts of ``kind: ssh``, one ``NAME slots=N`` a line.
+        master_port: port of the first host where the ranks meet; None is one by the job's number.
+        dry_run: print what would be submitted, and submit nothing.
         process_group_timeout_s: how long a collective waits for the other ranks.
         stall_timeout_s: a rank that gives no sign of life, or comes to no new place in its work, for so
             long is lost; None takes nine tenths of ``process_group_timeout_s``.
@@ -325,6 +359,29 @@ class ClusterConfig:
         threads_per_rank: None divides the host's cores among its ranks.
     """
 
+    kind: ClusterKind = ClusterKind.local
+    nodes: int = 1
+    gpus_per_node: int | None = None
+    ranks_per_node: int | None = None
+    cpus_per_node: int | None = None
+    memory: str | None = None
+    time: str | None = None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    container: str | None = None
+    container_mounts: list[str] = field(default_factory=list)
+    wrap: list[str] = field(default_factory=list)
+    setup: list[str] = field(default_factory=list)
+    sbatch: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    chain: bool = False
+    retries: int = 0
+    warning_s: int = 300
+    hostfile: str | None = None
+    master_port: int | None = None
+    dry_run: bool = False
     process_group_timeout_s: float = 1800.0
     stall_timeout_s: float | None = None
     heartbeat_s: float = 5.0

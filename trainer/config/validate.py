@@ -17,6 +17,7 @@ from trainer.config.schema import (
     OnSpike,
     Precision,
 )
+from trainer.config.validate_cluster import cluster_faults
 from trainer.config.validate_data import data_faults
 from trainer.config.validate_keeping import keeping_faults
 from trainer.config.validate_mixture import curriculum_faults
@@ -45,6 +46,7 @@ def validate(config: Config, dp_world_size: int) -> None:
         *_evaluation(config),
         *keeping_faults(config),
         *_faults(config),
+        *cluster_faults(config),
     ]
     if faults:
         raise ConfigFault(faults)

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -30,7 +30,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIG_NAME = "train"
 # a plain key that is not Hydra's own: a value, or a config group if there is a folder of its name
 _PLAIN_OVERRIDE = re.compile(r"(?!hydra\.)(\w+(?:\.[\w-]+)*)=")
-_CONFIG_FOLDER = REPOSITORY / "conf"
+CONFIG_FOLDER = REPOSITORY / "conf"
 _SELECT = "curriculum.select"
 # what Hydra says of its own inside
 _INSIDE = ("full_key:", "object_type=", "reference_type=", "See https://", "Set the environment")
@@ -44,7 +44,7 @@ def start(command: Callable[[Config], object]) -> None:
     clean_arguments()
     is_running = False
 
-    @hydra.main(version_base="1.3", config_path=str(_CONFIG_FOLDER), config_name=CONFIG_NAME)
+    @hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name=CONFIG_NAME)
     def main(composed: DictConfig) -> None:
         nonlocal is_running
         is_running = True
@@ -67,7 +67,7 @@ def start(command: Callable[[Config], object]) -> None:
             shutdown()
 
 
-def refuse(error: Exception) -> None:
+def refuse(error: Exception) -> NoReturn:
     """Turn what Hydra raises while it composes into a fault of the command line.
 
     Raises:
@@ -92,7 +92,7 @@ def addable(overrides: list[str]) -> list[str]:
 
     def is_value(override: str) -> bool:
         plain = _PLAIN_OVERRIDE.match(override)
-        return plain is not None and not (_CONFIG_FOLDER / plain[1]).is_dir()
+        return plain is not None and not (CONFIG_FOLDER / plain[1]).is_dir()
 
     return [f"++{one}" if is_value(one) else one for one in overrides]
 
@@ -110,7 +110,7 @@ def clean_arguments() -> None:
         if os.environ.get("RANK", "0") == "0":
             print(
                 "--multirun under a multi-rank launcher: every rank would sweep on its own. "
-                "Start one run per value, or sweep with plain python in one process.",
+                "Sweep with `python launch/submit.py -m ...`, which starts one run per value.",
                 file=sys.stderr,
             )
         sys.exit(exit_codes.USER_FAULT)
@@ -126,7 +126,7 @@ def checked_config(composed: DictConfig) -> Config:
     # as written: interpolations in them are resolved, and their faults named, with the rest
     written = OmegaConf.to_container(cast(ListConfig, settings.overrides.task), resolve=False)
     overrides = [str(override) for override in cast(list[str], written)]
-    _refuse_select_overrides(overrides)
+    refuse_select_overrides(overrides)
     config = to_config(composed)
     if settings.mode is RunMode.MULTIRUN and not any(
         override.lstrip("+").startswith("output_dir=") for override in overrides
@@ -164,7 +164,12 @@ def shipped(path: str | None) -> str | None:
     return path
 
 
-def _refuse_select_overrides(overrides: list[str]) -> None:
+def refuse_select_overrides(overrides: list[str]) -> None:
+    """Settings under ``curriculum.select`` would be ignored.
+
+    Raises:
+        ConfigFault: there are some.
+    """
     faults = []
     for override in OverridesParser.create().parse_overrides(overrides):
         key, value, line = override.key_or_group, override.value(), str(override.input_line)

@@ -17,13 +17,16 @@ from trainer.start import find_start
 from trainer.train import make_data
 
 
-def show_plan(config: Config) -> None:
+def show_plan(config: Config, world_size: int | None = None) -> None:
     """Validate, tokenise and plan as a run would, and print it.
+
+    Args:
+        world_size: ranks of the run; None takes those that a launcher started.
 
     Raises:
         UserFault: whatever would stop the run before training.
     """
-    world_size = ranks_from_environment().world_size
+    world_size = world_size or ranks_from_environment().world_size
     validate(config, world_size)
     quieten_libraries()
     run = RunDirectory(Path(config.output_dir))

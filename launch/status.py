@@ -1,0 +1,64 @@
+"""Tell how far runs are: job, state, phase, step, time left, loss.
+
+python launch/status.py outputs/long outputs/sweeps/lr/*
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+from launch.composing import report_faults
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description="Tell how far runs are.")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
+    return parser.parse_args()
+
+
+def command(runs: list[Path]) -> None:
+    """Print one line per run."""
+    from rich import box
+    from rich.table import Table
+
+    from launch.submission import record, slurm
+    from trainer.console import make_console
+    from trainer.progress import progress_of
+
+    jobs = {run: record.jobs_of(run) for run in runs}
+    asked = [one.job for found in jobs.values() for one in found]
+    # on a host without SLURM the files still tell the rest
+    states = slurm.states(asked) if asked and shutil.which("squeue") else {}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("run", "state", "phase", "step", "left", "loss", "jobs"):
+        table.add_column(name, overflow="fold")
+    words = []
+    for run in runs:
+        now = progress_of(run)
+        queued = [f"{one.job} {states[one.job]}" for one in jobs[run] if one.job in states]
+        step = f"{now.phase_step}/{now.phase_steps}" if now.phase else ""
+        left = "" if now.seconds_left is None else str(timedelta(seconds=round(now.seconds_left)))
+        table.add_row(
+            run.name,
+            now.state,
+            now.phase,
+            f"{step} of {now.last_step}" if now.last_step != now.phase_steps else step,
+            left,
+            "" if now.loss is None else f"{now.loss:.3f}",
+            ", ".join(queued),
+        )
+        if now.words:
+            words.append(f"{run.name}: {now.words}")
+    console = make_console()
+    console.print(table)
+    for line in words:
+        console.print(line, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    given = arguments()
+    report_faults(lambda: command(given.runs))

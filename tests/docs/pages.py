@@ -14,8 +14,11 @@ PAGES = (
     *sorted(REPOSITORY.glob("README*.md")),
     REPOSITORY / "CONTRIBUTING.md",
     *sorted((REPOSITORY / "docs").glob("*.md")),
+    *sorted(REPOSITORY.glob("*/README.md")),
 )
-_LAUNCHER = re.compile(r"(python|torchrun|deepspeed)( --\S+ \d+)* (launch/\w+\.py)\b")
+_LAUNCHER = re.compile(
+    r"(python|torchrun|deepspeed)( --\S+( (?!launch/)[^-\s]\S*)?)* (?P<program>launch/\w+\.py)\b"
+)
 _SHELL_FENCES = ("", "bash", "sh", "shell")
 
 
@@ -122,4 +125,5 @@ def commands(page: Page) -> Iterator[tuple[str, list[str]]]:
     for line in shell_lines(page):
         if found := _LAUNCHER.match(line.strip()):
             words = words_of(line)
-            yield found[3], words[words.index(found[3]) + 1 :]
+            program = found["program"]
+            yield program, words[words.index(program) + 1 :]

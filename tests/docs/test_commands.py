@@ -12,7 +12,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 import launch.diagnose
+import launch.node
 import launch.report
+import launch.status
 import launch.versions
 from launch.composing import addable
 from tests.docs.pages import PAGES, commands, read_page, shell_lines, words_of
@@ -20,7 +22,10 @@ from tests.shared_data import REPOSITORY
 from trainer.config.strict_merge import to_config
 
 #: Programs that take options; all others take overrides.
-WITH_OPTIONS = ("launch/diagnose.py", "launch/report.py", "launch/versions.py")
+WITH_OPTIONS = (
+    *("launch/diagnose.py", "launch/node.py", "launch/report.py", "launch/status.py"),
+    "launch/versions.py",
+)
 #: One override: a key, or a group with its package, and a value.
 _OVERRIDE = re.compile(r"\+{0,2}[a-z_]\w*(/\w+)*(@[\w.]+)?(\.[\w-]+)*=\S+")
 #: README.zh-CN.md has the commands of README.md, as test_readme_zh.py holds.
@@ -71,7 +76,7 @@ def test_a_written_command_is_understood(
 ) -> None:
     assert (REPOSITORY / program).is_file(), f"there is no {program}"
     if program not in WITH_OPTIONS:
-        check_overrides(conf, words[1:] if words[:1] == ("preview",) else words)
+        check_overrides(conf, words[1:] if words[:1] in (("preview",), ("-m",)) else words)
     elif program == "launch/versions.py":
         options, overrides = launch.versions.arguments(list(words))
         for version in options.only:
@@ -79,6 +84,13 @@ def test_a_written_command_is_understood(
     elif program == "launch/report.py":
         monkeypatch.setattr(sys, "argv", [program, *words])
         assert launch.report.arguments().runs
+    elif program == "launch/status.py":
+        monkeypatch.setattr(sys, "argv", [program, *words])
+        assert launch.status.arguments().runs
+    elif program == "launch/node.py":
+        options = launch.node.arguments(list(words))
+        assert (REPOSITORY / options.program).is_file()
+        check_overrides(conf, options.overrides)
     else:
         asked: list[Path] = []
         monkeypatch.setattr(sys, "argv", [program, *words])

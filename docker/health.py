@@ -28,8 +28,9 @@ def faults(outputs: Path, variant: str) -> Iterator[str]:
             yield f"the package {name} is missing"
     if variant == "cuda":
         yield from _gpu_faults()
-    for path in sorted(outputs.glob("**/alive/rank_*.json")):
-        yield from _sign_faults(path)
+    for depth in ("*", "*/*", "*/*/*"):  # names of runs are paths
+        for path in sorted(outputs.glob(f"{depth}/alive/rank_*.json")):
+            yield from _sign_faults(path)
 
 
 def _gpu_faults() -> Iterator[str]:

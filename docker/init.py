@@ -36,10 +36,11 @@ def main(command: list[str]) -> int:
 
     signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     try:
-        child = subprocess.Popen(command, start_new_session=True, preexec_fn=_unblock)
+        child = subprocess.Popen(command, process_group=0, preexec_fn=_unblock)
     except OSError as error:
         print(f"polyphase: {command[0]}: {error.strerror}", file=sys.stderr)
         return 127 if isinstance(error, FileNotFoundError) else 126
+    _give_terminal_to(child.pid)
     for number in _PASSED_ON:
         signal.signal(number, pass_on)
     _unblock()
@@ -53,6 +54,14 @@ def main(command: list[str]) -> int:
                 if not stopping:
                     break
     return next((one for one in _LEFT if one in codes), code)
+
+
+def _give_terminal_to(group: int) -> None:
+    """Under ``docker run -it``: whoever is in the foreground gets keys and Ctrl-C."""
+    if os.isatty(0):
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        with contextlib.suppress(OSError):  # not this process's own terminal
+            os.tcsetpgrp(0, group)
 
 
 def _unblock() -> None:

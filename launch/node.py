@@ -14,7 +14,6 @@ import argparse
 import logging
 import os
 import signal
-import socket
 import sys
 from contextlib import suppress
 from types import FrameType
@@ -59,28 +58,6 @@ def arguments(given: list[str]) -> argparse.Namespace:
     return options
 
 
-def interface_to(master: str, is_master: bool) -> str | None:
-    """The network interface through which this host and the others see each other; None if unclear.
-
-    Gloo would take the one that the host's own name leads to, which on many systems is loopback.
-    """
-    try:
-        address = socket.gethostbyname(master)
-    except OSError:
-        return None
-    if not is_master:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # sends nothing
-            try:
-                probe.connect((address, 9))
-            except OSError:
-                return None
-            address = probe.getsockname()[0]
-    for name, addresses in psutil.net_if_addrs().items():
-        if any(one.address == address for one in addresses):
-            return None if address.startswith("127.") else name
-    return None
-
-
 def own_ranks() -> int:
     """One rank per GPU, or one."""
     import torch
@@ -101,11 +78,6 @@ def run(options: argparse.Namespace) -> int:
     Returns:
         0; else the exit code of the first rank that failed, 128 + n if signal n ended it.
     """
-    if options.nodes > 1:
-        host = options.master.rpartition(":")[0]
-        interface = interface_to(host, options.node_rank == 0)
-        for library in ("GLOO", "NCCL") if interface else ():
-            os.environ.setdefault(f"{library}_SOCKET_IFNAME", str(interface))
     # Otherwise the agent sets one thread per rank, and says so; the trainer divides the host's cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

@@ -16,6 +16,7 @@ from data_modules.faults import UserFault
 from data_modules.seeding import seed_of
 from trainer.config.schema import ClusterConfig
 from trainer.faults import TrainingFault
+from trainer.interfaces import choose_interface
 
 Made = TypeVar("Made")
 
@@ -85,6 +86,8 @@ def init(config: ClusterConfig, ranks: Ranks) -> torch.device:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     else:
         torch.cuda.set_device(ranks.local_rank)
+    if ranks.local_world_size < ranks.world_size:
+        choose_interface()
     global _timeout
     _timeout = datetime.timedelta(seconds=config.process_group_timeout_s)
     # DeepSpeed keeps groups made of the first process group: it must outlive a single run.

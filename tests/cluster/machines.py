@@ -23,6 +23,7 @@ import psutil
 _UNSHARE = ("unshare", "--net", "--uts", "--mount", "--pid", "--fork", "--mount-proc", "--")
 #: Ends with its input. Whoever loses his parent becomes its child, and is not kept once he has ended.
 _FIRST = """
+exec 2>&1
 hostname "$1" && mount --bind "$2" /etc/hosts && ip link set lo up || exit 1
 trap '' CHLD
 echo ready
@@ -74,10 +75,12 @@ class Machine:
             [*_UNSHARE, "sh", "-c", _FIRST, "sh", name, str(hosts)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # unshare finds fault with its signals once it is done
             start_new_session=True,  # a Ctrl-C is for pytest, which then takes it down
         )
         assert self._outer.stdout is not None
-        assert self._outer.stdout.readline() == b"ready\n", f"{name} did not start"
+        told = self._outer.stdout.readline()
+        assert told == b"ready\n", f"{name} did not start: {told.decode()}"
         (first,) = psutil.Process(self._outer.pid).children()
         self.first_pid: int = first.pid
 

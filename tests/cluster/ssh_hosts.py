@@ -103,11 +103,11 @@ class SshHosts:
         """Start a command on a host; what it prints goes to a file."""
         with log.open("wb") as file:
             return subprocess.Popen(
-                self[name].command(words),
+                # entering the host's view of the files leaves the working directory behind
+                self[name].command(["env", f"--chdir={folder}", *words]),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                cwd=folder,
                 env={**self.environment, **(environment or {})},
                 start_new_session=True,
             )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.watchdog import signs
+from trainer.watchdog.network import Network
 from trainer.watchdog.signs import Identity, Sign, State
 
 #: An error that all ranks meet is raised on all; only then it is one rank's alone.
@@ -55,6 +56,7 @@ class Peers:
     everybody: Sequence[Identity]
     stall_seconds: float
     heartbeat_seconds: float
+    network: Network | None = None
     _seen: dict[int, _Seen] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -137,8 +139,19 @@ class Peers:
             )
         return None
 
+    def cut_off(self) -> Verdict | None:
+        """Whether hosts that answered over the network at the start do so no more."""
+        broken = None if self.network is None else self.network.broken()
+        if broken is None:
+            return None
+        words, hosts = broken
+        return Verdict(words, [one.rank for one in self.everybody if one.host in hosts])
+
     def stalled(self, mine: Sign) -> Verdict:
         """Who keeps the others waiting, now that nothing moves; reads every rank's file."""
+        cut_off = self.cut_off()
+        if cut_off is not None:
+            return cut_off
         running = [mine]
         unheard = []
         for one in self.everybody:

@@ -5,7 +5,7 @@ It ends this process with exit code ``LOST_RANK`` and a message that names rank 
 - a peer's process is gone, or a peer left with an error of its own (within two or three heartbeats);
 - a peer gives no sign of life for ``cluster.stall_timeout_s``: its host is down, or it stands still;
 - the main thread stays at one place for that long: somebody keeps the ranks waiting, and is named;
-- a collective raised, and the signs of life tell why.
+- a collective raised, and the signs of life or the network tell why.
 
 A main thread that keeps the interpreter's lock stops this thread too; its peers see that, and a timer of
 ``faulthandler``, which needs no lock, ends the process a little later.
@@ -33,6 +33,7 @@ from trainer.exit_codes import LOST_RANK
 from trainer.run_directory import RunDirectory
 from trainer.watchdog import places, signs, stacks
 from trainer.watchdog.group_errors import is_group_error, is_timeout
+from trainer.watchdog.network import Network, OwnPost, Post
 from trainer.watchdog.peers import Peers, Verdict
 from trainer.watchdog.signs import Identity, Sign, State
 
@@ -95,9 +96,11 @@ class Watchdog:
         self._log_file, self._stacks_file = run.log(ranks.rank), run.stacks(ranks.rank)
         self._heartbeat, self._stall = config.heartbeat_s, config.stall_s
         self._me = Identity.of_this_process(ranks.rank)
-        everybody, self._token = _meet(self._me, ranks)
+        self._own_post = OwnPost(self._me.host) if ranks.local_rank == 0 else None
+        everybody, posts, self._token = _meet(self._me, self._own_post, ranks)
         self._peers = Peers(
-            self._folder, self._token, self._me, everybody, self._stall, self._heartbeat
+            *(self._folder, self._token, self._me, everybody, self._stall, self._heartbeat),
+            Network(self._me.host, posts),
         )
         self._looking, self._leaving = threading.Lock(), threading.Lock()
         self._writing = threading.Lock()
@@ -119,6 +122,8 @@ class Watchdog:
         self._thread.join()  # it ends within a look, or ends the process
         faulthandler.cancel_dump_traceback_later()
         self._stacks.close()
+        if self._own_post is not None:
+            self._own_post.close()
         with contextlib.suppress(OSError):
             if not self._stacks_file.stat().st_size:
                 self._stacks_file.unlink()
@@ -134,6 +139,8 @@ class Watchdog:
             if verdict is not None or time.monotonic() >= until:
                 break
             time.sleep(min(0.1, self._heartbeat))
+        if verdict is None:
+            verdict = self._peers.cut_off()
         if verdict is None and is_timeout(error):
             # this rank did wait, whatever line it is at now
             verdict = self._peers.stalled(self._sign(State.running, waits=True))
@@ -273,13 +280,18 @@ class Watchdog:
                 path.unlink(missing_ok=True)
 
 
-def _meet(me: Identity, ranks: Ranks) -> tuple[list[Identity], str]:
-    """Who the ranks are, and a word for this attempt that tells its files from earlier ones; collective."""
-    everybody: list[tuple[Identity, str]] = [(me, os.urandom(8).hex())]
+def _meet(
+    me: Identity, own_post: OwnPost | None, ranks: Ranks
+) -> tuple[list[Identity], list[Post], str]:
+    """Who the ranks are, where their hosts answer, and a word for this attempt that tells its files
+    from earlier ones; collective."""
+    post = None if own_post is None else own_post.post
+    everybody: list[tuple[Identity, Post | None, str]] = [(me, post, os.urandom(8).hex())]
     if ranks.world_size > 1:
         everybody *= ranks.world_size
         dist.all_gather_object(everybody, everybody[ranks.rank])
-    return [identity for identity, _ in everybody], everybody[0][1]
+    identities, posts, words = zip(*everybody, strict=True)
+    return list(identities), [one for one in posts if one is not None], words[0]
 
 
 def _to_stderr(text: str) -> None:

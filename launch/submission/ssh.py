@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from data_modules.faults import ConfigFault, Fault
 from launch.submission.job import TRAIN, own_environment
 from trainer.config.schema import ClusterConfig
+from trainer.exit_codes import LOST_RANK
+from trainer.run_directory import RunDirectory
 
+#: ssh's own exit code where it lost a host; ``deepspeed`` ends with the largest of all hosts' codes.
+_SSH_LOST = 255
+#: Answers of a host that may stay away before ssh gives it up.
+_MISSED = 3
 _LINE = re.compile(r"(?P<host>\S+)\s+slots=(?P<slots>\d+)")
 
 
@@ -43,20 +52,57 @@ def command(overrides: Sequence[str], cluster: ClusterConfig) -> list[str]:
     """What is started here; ``deepspeed`` starts the rest."""
     port = () if cluster.master_port is None else (f"--master_port={cluster.master_port}",)
     deepspeed = Path(sys.executable).with_name("deepspeed")
-    return [str(deepspeed), f"--hostfile={cluster.hostfile}", *port, str(TRAIN), *overrides]
+    words = [remote_word(one) for one in overrides]
+    return [str(deepspeed), f"--hostfile={cluster.hostfile}", *port, str(TRAIN), *words]
+
+
+def remote_word(word: str) -> str:
+    """A word as it comes through ``deepspeed``, pdsh and a shell on every host unchanged.
+
+    ``deepspeed`` itself puts words with blanks between double quotes, and minds no other sign.
+    """
+    word = word.replace("%", "%%")  # pdsh's own
+    return re.sub(r"([\\$`])", r"\\\1", word) if " " in word else shlex.quote(word)
+
+
+def handed_on(environment: dict[str, str]) -> str:
+    """The file by which ``deepspeed`` hands variables on; it leaves to a shell what is in the values."""
+    lines = []
+    for name, value in environment.items():
+        escaped = re.sub(r'([\\$`"])', r"\\\1", value).replace("%", "%%")
+        lines.append(f"{name}={escaped}\n")
+    return "".join(lines)
 
 
 def run_on_hosts(overrides: Sequence[str], cluster: ClusterConfig, run: Path) -> int:
     """Train on all hosts and wait for the end.
 
-    ``deepspeed`` hands on few variables by itself; those of ``cluster.environment`` go by a file.
+    ``deepspeed`` hands on few variables by itself; those of ``cluster.environment`` go by a file. ssh gives
+    a host that does not answer up when the ranks do, or this command would wait for it for hours.
 
     Returns:
-        the launcher's exit code.
+        the launcher's exit code; LOST_RANK where the ranks say so and ssh lost the host too.
     """
-    handed_on = run / "deepspeed_environment"
-    handed_on.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"{name}={value}\n" for name, value in cluster.environment.items()]
-    handed_on.write_text("".join(lines), encoding="utf-8")
-    environment = own_environment() | cluster.environment | {"DS_ENV_FILE": str(handed_on)}
-    return subprocess.run(command(overrides, cluster), env=environment, check=False).returncode
+    file = run / "deepspeed_environment"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(handed_on(cluster.environment), encoding="utf-8")
+    environment = own_environment() | cluster.environment | {"DS_ENV_FILE": str(file)}
+    seconds = max(1, round(cluster.stall_s / _MISSED))
+    alive = f"-o ServerAliveInterval={seconds} -o ServerAliveCountMax={_MISSED}"
+    given = environment.get("PDSH_SSH_ARGS_APPEND", "")
+    environment["PDSH_SSH_ARGS_APPEND"] = f"{given} {alive}".strip()
+    started = time.time()
+    words = command(overrides, cluster)
+    code = subprocess.run(words, env=environment, check=False).returncode
+    return LOST_RANK if code == _SSH_LOST and _lost(run, started) else code
+
+
+def _lost(run: Path, started: float) -> bool:
+    """Whether a rank of this attempt left because another was lost."""
+    for path in RunDirectory(run).alive.glob("rank_*.json"):
+        try:
+            if path.stat().st_mtime >= started and json.loads(path.read_text())["state"] == "lost":
+                return True
+        except (OSError, ValueError, KeyError):
+            continue
+    return False

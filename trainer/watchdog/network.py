@@ -1,8 +1,8 @@
 """Whether the other hosts still answer over the network, where ranks stand still and nobody tells why.
 
 Signs of life go by the file system, which another network may carry than the one between the ranks. So
-every host keeps a port open that takes connections and nothing else; a host that answered at the start of the
-run and does not any more is cut off.
+every host keeps a port open that takes connections and nothing else; a host that answered at the start of
+the run and does not any more is cut off.
 """
 
 from __future__ import annotations

@@ -119,12 +119,12 @@ def test_deepspeed_over_pdsh_trains_as_one_host_does(
 def test_torchrun_on_each_host_trains_as_one_host_does(
     hosts: SshHosts, root: Path, straight: Result
 ) -> None:
-    common = ("--nnodes=2", "--nproc-per-node=1", f"--master-addr={hosts.address('h1')}")
+    words = ("torchrun", "--nnodes=2", "--nproc-per-node=1", "--master-port=29511")
+    common = (*words, f"--master-addr={hosts.address('h1')}")
     processes = [
         hosts.start(
             name,
-            ["torchrun", *common, "--master-port=29511", f"--node-rank={rank}", "launch/train.py"]
-            + overrides(root, "torchrun"),
+            [*common, f"--node-rank={rank}", "launch/train.py", *overrides(root, "torchrun")],
             root / f"torchrun-{name}.log",
         )
         for rank, name in enumerate(HOSTS)

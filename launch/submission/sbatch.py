@@ -47,9 +47,9 @@ def environment(job: Job | ArrayJob) -> dict[str, str]:
     """What the script reads, and what the user wants every process to see."""
     cluster = job.cluster
     found: dict[str, object] = {
-        **cluster.environment,
         "POLYPHASE_HOME": REPOSITORY,
         "POLYPHASE_PYTHON": sys.executable,
+        **cluster.environment,  # a container's Python has another place
         "POLYPHASE_RANKS": ranks_per_node(cluster),
         "POLYPHASE_RETRIES": cluster.retries,
     }

@@ -230,18 +230,10 @@ def write_text(path: Path, text: str) -> None:
 
 def environment(world_size: int) -> dict[str, Any]:
     """Versions, machine and commit, for ``environment.json``; secrets of the command masked."""
-    repository = Path(__file__).resolve().parents[1]
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "command": masked_arguments(sys.argv),
-        "commit": commit.stdout.strip() or None,
+        "commit": _commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -249,3 +241,16 @@ def environment(world_size: int) -> dict[str, Any]:
         "cpu_cores": os.cpu_count(),
         "world_size": world_size,
     }
+
+
+def _commit() -> str | None:
+    """Of the checkout that this runs from; an image has neither git nor a checkout, but a variable."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    repository = Path(__file__).resolve().parents[1]
+    try:
+        found = subprocess.run(
+            command, cwd=repository, capture_output=True, text=True, check=False
+        ).stdout.strip()
+    except OSError:
+        found = ""
+    return found or os.environ.get("POLYPHASE_REVISION") or None

@@ -24,6 +24,7 @@ from trainer.resume import NEVER, made_by, verified_together
 from trainer.run import Run
 from trainer.run_directory import INITIAL, RunDirectory, write_json
 from trainer.run_lock import RunLock
+from trainer.shared_directory import check_shared
 from trainer.start import Start, find_start
 from trainer.stopping import Stopped, Stops
 from trainer.summary import print_summary
@@ -85,6 +86,7 @@ def train(config: Config) -> dict[str, Evaluation]:
             stops.forget()
 
         distributed.from_main(ranks, take)
+        check_shared(run.root, ranks)
         agreed = (UserFault, Stopped, TrainingFault)
         with watchdog.watching(run, ranks, config.cluster, agreed), stops.together():
             return _train(config, ranks, run, device, stops)

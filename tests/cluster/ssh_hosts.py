@@ -65,6 +65,7 @@ class SshHosts:
             "PATH": f"{binaries}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin",
             "HOME": str(self.home),
             "LANG": "C.UTF-8",
+            "PYTHONPATH": str(REPOSITORY),
         }
         # the first name of a network has the switch; it is none of the hosts, so that any cable can be cut
         self._network = Network(self.folder / "hosts", ("switch", *self.names))

@@ -20,7 +20,7 @@ from kill_matrix import Result, result_of
 from machines import wait_until
 from ssh_hosts import SshHosts, missing_for_ssh
 
-from trainer.exit_codes import LOST_RANK
+from trainer.exit_codes import LOST_RANK, USER_FAULT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
@@ -133,6 +133,28 @@ def test_torchrun_on_each_host_trains_as_one_host_does(
         ended(process, 0, root)
     assert hosts_of(root, "torchrun") == list(HOSTS)
     assert result_of(root / "torchrun") == straight
+
+
+def test_a_run_directory_of_each_host_is_refused(hosts: SshHosts, root: Path) -> None:
+    """By ``launch/node.py`` on each host, which keeps the exit code."""
+    private = root / "private"
+    private.mkdir()
+    hosts["h2"].run("mount", "-t", "tmpfs", "none", str(private))
+    master = f"--master={hosts.address('h1')}:29512"
+    words = [sys.executable, "launch/node.py", "--nodes=2", "--ranks=1", master]
+    logs = {name: root / f"private-{name}.log" for name in HOSTS}
+    processes = [
+        hosts.start(
+            name,
+            [*words, f"--node-rank={rank}", "launch/train.py", *overrides(private, "run")],
+            logs[name],
+        )
+        for rank, name in enumerate(HOSTS)
+    ]
+    for process in processes:
+        ended(process, USER_FAULT, root)
+    text = " ".join("".join(one.read_text(errors="replace") for one in logs.values()).split())
+    assert "host h2 sees another folder than h1 does" in text, text
 
 
 def test_a_cut_cable_ends_both_sides_by_name_and_the_same_command_goes_on(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "integration"))  # kil
 from image_building import IMAGE, REPOSITORY, Store, missing_for_images
 from kill_matrix import Result, result_of
 from machines import wait_until
+from slurm_cluster import SlurmCluster
 
 from trainer.exit_codes import REQUEUE
 
@@ -143,10 +145,9 @@ def test_health(store: Store) -> None:
     assert re.fullmatch(
         r"healthy\nrank 3 \(pid 1\) has given no sign of life for 60\d s\n", shown
     ), shown
-    broken = inside(
-        store, "sh", "-c", f"cp -r docker /tmp && cd /tmp && PYTHONPATH= {command}", code=1
-    )
-    assert broken == "the package trainer is missing\nthe package launch is missing\n"
+    broken = inside(store, "python", "-S", "docker/health.py", code=1)
+    missing = ("torch", "deepspeed", "transformers")
+    assert broken == "".join(f"the package {name} is missing\n" for name in missing)
 
 
 def test_a_command_that_is_not_there(store: Store) -> None:
@@ -222,4 +223,37 @@ def test_training_in_it_is_stopped_with_the_container_and_goes_on(
     assert "Resumes behind step" in text
     environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
     assert environment["commit"] == "revision-of-the-test"
+    assert result_of(run) == straight
+
+
+def test_it_trains_on_two_nodes_under_srun(
+    store: Store, slurm: SlurmCluster, root: Path, straight: Result
+) -> None:
+    """As an unpacked folder in Charliecloud; program and Python are the image's."""
+    if shutil.which("ch-run") is None:
+        pytest.skip("needs the command ch-run, of charliecloud")
+    unpacked, run = root / "unpacked", root / "srun"
+    store.unpack(unpacked)
+    (unpacked / root.relative_to("/")).mkdir(parents=True)  # to be mounted on
+    wrap = ["ch-run", f"--bind={root}:{root}", "--cd=/polyphase", str(unpacked), "--"]
+    variables = {
+        "POLYPHASE_HOME": "/polyphase",
+        "POLYPHASE_PYTHON": "/opt/polyphase/bin/python",
+        "USER": "root",  # ch-run asks for it
+    }
+    told = slurm.run(
+        *(sys.executable, str(REPOSITORY / "launch/submit.py"), *overrides(root, run)),
+        *("cluster=slurm", "cluster.nodes=2", "cluster.gpus_per_node=0"),
+        *("cluster.ranks_per_node=1", f"cluster.wrap=[{','.join(wrap)}]"),
+        *(f"cluster.environment.{name}={value}" for name, value in variables.items()),
+        timeout=PATIENCE,
+    )
+    (job,) = map(int, re.findall(r"^job (\d+): ", told, re.MULTILINE))
+    slurm.wait_for(job, "COMPLETED", timeout=PATIENCE)
+    signs = [json.loads((run / f"alive/rank_{rank}.json").read_text()) for rank in (0, 1)]
+    assert len({one["identity"]["host"] for one in signs}) == 2
+    # of the image, not of this checkout
+    environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    assert environment["commit"] is None
+    assert f"Python {environment['python']}\n" == inside(store, "python", "--version")
     assert result_of(run) == straight

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from launch.node import arguments, interface_to
+from launch.node import arguments
 from launch.submission.job import own_environment
 from tests.shared_data import REPOSITORY
 
@@ -126,16 +126,3 @@ def test_what_cannot_be_started_is_refused(
 def test_overrides_that_look_like_options_are_the_programs() -> None:
     found = arguments(["--ranks", "2", "launch/train.py", "--nodes", "+phase=mix"])
     assert (found.ranks, found.nodes, found.overrides) == (2, 1, ["--nodes", "+phase=mix"])
-
-
-def test_the_interface_is_the_one_with_the_masters_address() -> None:
-    found = {
-        one.address: name
-        for name, addresses in psutil.net_if_addrs().items()
-        for one in addresses
-        if one.family is socket.AF_INET and not one.address.startswith("127.")
-    }
-    for address, name in found.items():
-        assert interface_to(address, is_master=True) == name
-    assert interface_to("127.0.0.1", is_master=True) is None
-    assert interface_to("no-such-host.invalid", is_master=False) is None

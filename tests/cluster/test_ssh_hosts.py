@@ -104,7 +104,7 @@ def test_deepspeed_over_pdsh_trains_as_one_host_does(
 
     def all_seen() -> bool:
         for name in HOSTS:
-            text = hosts[name].run("sh", "-c", "cat /proc/[0-9]*/environ 2>/dev/null").stdout
+            text = hosts[name].run("sh", "-c", "cat /proc/[0-9]*/environ 2>/dev/null; true").stdout
             for found in re.findall(r"POLYPHASE_SEEN=([^\0]*)\0", text):
                 seen[name] = found
         return len(seen) == len(HOSTS) or process.poll() is not None

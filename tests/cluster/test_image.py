@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -161,13 +160,11 @@ def test_a_command_that_is_not_there(store: Store) -> None:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that the image's user may write to."""
     root = tmp_path_factory.mktemp("image")
     root.chmod(0o777)
-    before = os.umask(0)
-    yield root
-    os.umask(before)
+    return root
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,15 @@ EXTRA_KEYS = frozenset(
         "zero_optimization",
     }
 )
+# Set by zero.*, whatever the stage is.
+ZEROPP_KEYS = frozenset(
+    {
+        "zero_hpz_partition_size",
+        "zero_quantized_weights",
+        "zero_quantized_gradients",
+        "zero_quantized_nontrainable_weights",
+    }
+)
 
 
 def deepspeed_config(config: Config, dp_world_size: int) -> dict[str, Any]:
@@ -53,6 +62,9 @@ def deepspeed_config(config: Config, dp_world_size: int) -> dict[str, Any]:
         "zero_force_ds_cpu_optimizer": False,
         "zero_optimization": _zero(config.zero),
     }
+    if config.zero.quantized_gradients:
+        # The kernels of 0.19.8 read gradients as fp16 whatever they are; bf16 ones would be garbage.
+        built["communication_data_type"] = "fp16"
     _add_extra(built, config.zero.extra)
     return built
 
@@ -76,6 +88,11 @@ def _zero(zero: ZeroConfig) -> dict[str, Any]:
         built["stage3_prefetch_bucket_size"] = zero.reduce_bucket_size
         built["stage3_param_persistence_threshold"] = 100_000
         built["stage3_gather_16bit_weights_on_model_save"] = False
+        built["zero_hpz_partition_size"] = zero.hpz_partition_size
+        built["zero_quantized_weights"] = zero.quantized_weights
+        built["zero_quantized_gradients"] = zero.quantized_gradients
+        # frozen weights kept in 8 bits could neither be exported nor told apart by a checkpoint
+        built["zero_quantized_nontrainable_weights"] = False
     return built
 
 
@@ -89,6 +106,9 @@ def _add_extra(built: dict[str, Any], extra: dict[str, Any]) -> None:
         for key in extra
         if key not in EXTRA_KEYS
     ]
+    if "communication_data_type" in extra and "communication_data_type" in built:
+        where, seen = "zero.extra.communication_data_type", str(extra["communication_data_type"])
+        faults.append(Fault(where, seen, "zero.quantized_gradients needs fp16", "Leave it out."))
     known = DeepSpeedZeroConfig.model_fields
     names = set(known) | {field.alias for field in known.values() if field.alias}
     section = extra.get("zero_optimization", {})
@@ -99,7 +119,7 @@ def _add_extra(built: dict[str, Any], extra: dict[str, Any]) -> None:
         where = f"zero.extra.zero_optimization.{key}"
         if key not in names:
             faults.append(Fault(where, "unknown key", "DeepSpeed's ZeRO config has no such field"))
-        elif key in built["zero_optimization"]:
+        elif key in built["zero_optimization"] or key in ZEROPP_KEYS:
             faults.append(Fault(where, "already set", "zero.* sets it", "Use the typed option."))
         else:
             built["zero_optimization"][key] = value

@@ -1,9 +1,9 @@
 """The loss curve is the plain PyTorch one, whatever computes it.
 
 Twenty steps across a phase switch (other mixture, order, learning rate, normalisation) under ZeRO 0-3,
-on 1, 2 and 4 ranks, with micro-batch x accumulation 1 x 8, 2 x 4 and 8 x 1, packed and unpacked, with and
-without negatives, against a reference loop that knows neither DeepSpeed nor our loss, packing, batching
-and schedule code.
+on 1, 2 and 4 ranks, with micro-batch x accumulation 1 x 8, 2 x 4 and 8 x 1, packed and unpacked, with
+whole and with shared sequences, with and without negatives, against a reference loop that knows neither
+DeepSpeed nor our loss, packing, batching and schedule code.
 """
 
 from __future__ import annotations
@@ -40,11 +40,13 @@ class Case:
     micro: int
     packing: bool
     negatives: bool = False
+    sequence: int = 1  # ranks that share each micro-batch
 
     @property
     def name(self) -> str:
         packed = "packed" if self.packing else "padded"
         name = f"ranks{self.ranks}-zero{self.stage}-micro{self.micro}-{packed}"
+        name += f"-sequence{self.sequence}" * (self.sequence > 1)
         return name + "-negatives" * self.negatives
 
 
@@ -64,6 +66,12 @@ CASES = [
     Case(2, 0, 1, True, negatives=True),
     Case(2, 2, 2, False, negatives=True),
     Case(2, 3, 1, True, negatives=True),
+    Case(2, 0, 1, True, sequence=2),
+    Case(2, 3, 1, True, sequence=2, negatives=True),
+    Case(2, 1, 2, False, sequence=2),
+    Case(4, 0, 1, True, sequence=2),
+    Case(4, 3, 1, True, sequence=2),
+    Case(4, 2, 2, True, sequence=4),
 ]
 
 
@@ -85,6 +93,7 @@ def overrides(root: Path, case: Case) -> list[str]:
         f"zero.stage={case.stage}",
         "global_batch_size=8",
         f"micro_batch_size={case.micro}",
+        f"sequence_parallel_size={case.sequence}",
         f"data.packing={str(case.packing).lower()}",
         "data.max_seq_len=96",
         f"data.root={root}/data",

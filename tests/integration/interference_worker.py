@@ -1,7 +1,8 @@
 """Started under torchrun by test_interference: trains with and without measurements beside it.
 
-``python interference_worker.py ROOT CASES.json RESULTS.json``; a case is a ZeRO stage, precision, packing
-and adaptation. All cases run in one process group, on the same tiny model and data.
+``python interference_worker.py ROOT CASES.json RESULTS.json``; a case is a ZeRO stage, precision, packing,
+adaptation, ranks that share sequences and ranks that hold a copy of the weights. All cases run in one
+process group, on the same tiny model and data.
 """
 
 from __future__ import annotations
@@ -94,7 +95,9 @@ def settings(case: dict[str, Any]) -> Config:
     config = Config(seed=SEED)
     config.precision = Precision[case["precision"]]
     config.zero.stage = case["stage"]
+    config.zero.hpz_partition_size = case["hpz"]
     config.micro_batch_size = 2
+    config.sequence_parallel_size = case["sequence"]
     config.data.packing = case["packing"]
     config.optimizer.weight_decay = 0.1
     config.interference.rows_per_task = ROWS_PER_TASK
@@ -169,7 +172,13 @@ def run(
             0.0,
         )
         batches = data.step_batches(
-            "mix", step, weights, ranks.rank, ranks.world_size, config.micro_batch_size
+            "mix",
+            step,
+            weights,
+            ranks.rank,
+            ranks.world_size,
+            config.micro_batch_size,
+            case["sequence"],
         )
         found["steps"].append(list(engine.train_step(batches, LR).read()))
         measure(step + 1)

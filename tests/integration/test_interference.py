@@ -21,8 +21,8 @@ from tests.shared_data import REPOSITORY
 HERE = Path(__file__).resolve().parent
 
 
-def case(stage: int, precision: str = "fp32", **other: bool) -> dict[str, Any]:
-    settings = {"packing": False, "lora": False, "checkpointing": False}
+def case(stage: int, precision: str = "fp32", **other: int) -> dict[str, Any]:
+    settings = {"packing": False, "lora": False, "checkpointing": False, "sequence": 1, "hpz": 1}
     # Dropout draws random numbers, which measuring must not use up.
     return {"stage": stage, "precision": precision, "dropout": 0.1, **settings, **other}
 
@@ -36,8 +36,13 @@ CASES = {
         case(3, packing=True),
         case(2, "bf16", packing=True),
         case(3, "bf16", checkpointing=True, lora=True),
+        case(3, packing=True, checkpointing=True, sequence=2),
     ],
-    4: [case(2, packing=True)],
+    4: [
+        case(2, packing=True),
+        case(2, packing=True, sequence=2),
+        case(3, packing=True, hpz=2),
+    ],
 }
 EVERY = [(ranks, number) for ranks, cases in CASES.items() for number in range(len(cases))]
 PLAIN = [
@@ -50,6 +55,7 @@ PLAIN = [
 def name_of(where: tuple[int, int]) -> str:
     one = CASES[where[0]][where[1]]
     flags = [flag for flag in ("packing", "lora", "checkpointing") if one[flag]]
+    flags += [f"{flag}{one[flag]}" for flag in ("sequence", "hpz") if one[flag] > 1]
     return "-".join([f"ranks{where[0]}", f"zero{one['stage']}", one["precision"], *flags])
 
 

@@ -75,6 +75,11 @@ class ZeroEngine:
     ) -> None:
         import deepspeed
 
+        copies = config.zero.hpz_partition_size
+        # DeepSpeed makes this group once per process, and uses it whatever the next engine asks for.
+        deepspeed.utils.groups._ZERO_PARAM_INTRA_PARALLEL_GROUP = (
+            distributed.neighbours(copies) if copies > 1 else None
+        )
         module = MultiTaskLM(model, tasks)
         # fused=True also covers CPU tensors and needs no extension to be compiled
         optimizer = torch.optim.AdamW(

@@ -25,6 +25,8 @@ from trainer.faults import TrainingFault
 
 #: Rotary frequencies of these types depend on the longest position of a forward, which slices differ in.
 _LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
+#: Beginnings of settings of state-space, linear-attention and convolution layers.
+_MIXERS = ("mamba_", "ssm_", "conv_", "linear_conv_")
 
 
 class LocalAttention(Protocol):
@@ -104,6 +106,12 @@ def sharing_faults(described: PretrainedConfig, size: int) -> Iterator[Fault]:
     kinds = set(getattr(text, "layer_types", None) or ()) - {"full_attention"}
     if kinds:
         rule = f"only full attention is shared; it also has layers of {', '.join(sorted(kinds))}"
+        yield Fault(key, seen, rule, f"Set {key}=1.")
+    mixers = sorted(name for name in text.to_dict() if name.startswith(_MIXERS))
+    if mixers:
+        rule = (
+            f"layers that are no attention would mix the positions of a slice alone ({mixers[0]})"
+        )
         yield Fault(key, seen, rule, f"Set {key}=1.")
     for rope in _LENGTH_DEPENDENT_ROPE:
         if rope in _rope_types(getattr(text, "rope_parameters", None)):

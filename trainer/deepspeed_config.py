@@ -6,7 +6,10 @@ defaults that change training (``gradient_clipping`` 1.0), so nothing is left to
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+import torch
 
 from data_modules.faults import ConfigFault, Fault
 from trainer.config.schema import Config, Offload, Precision, ZeroConfig
@@ -22,6 +25,8 @@ EXTRA_KEYS = frozenset(
         "zero_optimization",
     }
 )
+#: Stage 3 keeps parameters of up to so many elements whole on every rank.
+PERSISTENT = 100_000
 # Set by zero.*, whatever the stage is.
 ZEROPP_KEYS = frozenset(
     {
@@ -86,7 +91,7 @@ def _zero(zero: ZeroConfig) -> dict[str, Any]:
         built["offload_param"] = {"device": zero.offload_parameters.value, "pin_memory": True}
     if zero.stage == 3:
         built["stage3_prefetch_bucket_size"] = zero.reduce_bucket_size
-        built["stage3_param_persistence_threshold"] = 100_000
+        built["stage3_param_persistence_threshold"] = PERSISTENT
         built["stage3_gather_16bit_weights_on_model_save"] = False
         built["zero_hpz_partition_size"] = zero.hpz_partition_size
         built["zero_quantized_weights"] = zero.quantized_weights
@@ -94,6 +99,21 @@ def _zero(zero: ZeroConfig) -> dict[str, Any]:
         # frozen weights kept in 8 bits could neither be exported nor told apart by a checkpoint
         built["zero_quantized_nontrainable_weights"] = False
     return built
+
+
+def quantised_faults(
+    zero: ZeroConfig, parameters: Iterable[tuple[str, torch.nn.Parameter]], ranks: int
+) -> Iterator[Fault]:
+    """Weights that qwZ would garble: its blocks lie in a rank's part, which must hold no padding."""
+    if not zero.quantized_weights:
+        return
+    unit = 8 * ranks
+    for name, parameter in parameters:
+        if parameter.numel() > PERSISTENT and parameter.numel() % unit:
+            seen = f"true with {name} of {parameter.numel()} elements on {ranks} ranks"
+            rule = f"the elements must be a multiple of 8 times the ranks, {unit}"
+            remedy = "Set zero.quantized_weights=false, or choose another number of ranks."
+            yield Fault("zero.quantized_weights", seen, rule, remedy)
 
 
 def _add_extra(built: dict[str, Any], extra: dict[str, Any]) -> None:

@@ -13,9 +13,10 @@ import torch.distributed as dist
 from torch import nn
 
 from data_modules.collate import Batch
+from data_modules.faults import ConfigFault
 from trainer import distributed
 from trainer.config.schema import Config, OptimizerConfig
-from trainer.deepspeed_config import deepspeed_config
+from trainer.deepspeed_config import deepspeed_config, quantised_faults
 from trainer.guard.limit import NO_LIMIT, Limit, Veto
 from trainer.loss import NLL, MultiTaskLM, inputs_of, rows_as_tasks
 from trainer.sequence_parallel import SequenceGroup
@@ -81,6 +82,9 @@ class ZeroEngine:
             distributed.neighbours(copies) if copies > 1 else None
         )
         module = MultiTaskLM(model, tasks)
+        faults = list(quantised_faults(config.zero, module.named_parameters(), world_size))
+        if faults:
+            raise ConfigFault(faults)
         # fused=True also covers CPU tensors and needs no extension to be compiled
         optimizer = torch.optim.AdamW(
             _parameter_groups(module, config.optimizer),

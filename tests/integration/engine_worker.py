@@ -1,14 +1,14 @@
-"""Started under torchrun by test_negatives_engine: the engine alone, on a made-up store with negatives.
+"""What the ranks of test_negatives_engine do: the engine alone, on a made-up store with negatives.
 
-``python engine_worker.py CASES.json RESULTS.json`` runs every case (ZeRO stage, micro-batch size,
-packing; where given, ranks that share sequences, and ``zero`` settings) in one process group and writes,
-per case, what each step left, and the weights behind the last.
+Every case (ZeRO stage, micro-batch size, packing; where given, ranks that share sequences and activation
+checkpointing) of the file that ``ENGINE_CASES`` names is run in one process group. The file that
+``ENGINE_RESULTS`` names gets, per case, what each step left, and the weights behind the last.
 """
 
 from __future__ import annotations
 
 import json
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
@@ -121,17 +121,12 @@ def run(case: dict[str, Any], ranks: distributed.Ranks, device: torch.device) ->
     return {"figures": found, "weights": weights}
 
 
-def main() -> None:
+def command(config: Config) -> None:
     """Run the cases; the main rank writes the results."""
-    cases = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    cases = json.loads(Path(os.environ["ENGINE_CASES"]).read_text(encoding="utf-8"))
     ranks = distributed.ranks_from_environment()
     torch.set_num_threads(1)
-    device = distributed.init(Config().cluster, ranks)
+    device = distributed.init(config.cluster, ranks)
     results = [run(case, ranks, device) for case in cases]
     if ranks.is_main:
-        Path(sys.argv[2]).write_text(json.dumps(results), encoding="utf-8")
-    distributed.shutdown()
-
-
-if __name__ == "__main__":
-    main()
+        Path(os.environ["ENGINE_RESULTS"]).write_text(json.dumps(results), encoding="utf-8")

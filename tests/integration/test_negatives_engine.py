@@ -7,20 +7,15 @@ alone, and with negatives of a task that has no positive there.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from engine_worker import ALPHAS, LR, NEGATIVE_WEIGHT, STEPS, STORE, small_model
+from rank_processes import RankProcesses
+from test_run import overrides
 
-from tests.shared_data import REPOSITORY
-
-HERE = Path(__file__).resolve().parent
 CASES = {
     ranks: [
         {"stage": stage, "micro": micro, "packing": packing}
@@ -114,24 +109,23 @@ def by_hand(
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Any]]:
+def results(
+    tmp_path_factory: pytest.TempPathFactory, server: RankProcesses
+) -> dict[int, list[Any]]:
     """Ranks -> the curve of each case, one launch per world size."""
     root = tmp_path_factory.mktemp("negatives")
     found = {}
     for ranks, cases in CASES.items():
         given, made = root / f"cases{ranks}.json", root / f"results{ranks}.json"
         given.write_text(json.dumps(cases), encoding="utf-8")
-        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}"]
-        command += ["--standalone", str(HERE / "engine_worker.py"), str(given), str(made)]
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=400,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
-            check=False,
+        outcome = server.run(
+            overrides(root, "unused"),
+            ranks=ranks,
+            command="engine_worker:command",
+            environment={"ENGINE_CASES": str(given), "ENGINE_RESULTS": str(made)},
+            timeout=500,
         )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+        assert set(outcome.codes.values()) == {0}, str(outcome)
         found[ranks] = json.loads(made.read_text(encoding="utf-8"))
     return found
 

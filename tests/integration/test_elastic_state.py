@@ -32,6 +32,7 @@ KINDS: dict[str, Kind] = {
     "3-sequence": {"stage": 3, "precision": "fp32", "sequence": 2},
     "3-hpz": {"stage": 3, "precision": "fp32", "hpz": 2},
     "3-bf16-lora-hpz": {"stage": 3, "precision": "bf16", "lora": True, "hpz": 2},
+    "3-bf16-offload-hpz": {"stage": 3, "precision": "bf16", "offload": True, "hpz": 2},
 }
 # Another kind of the same training, chosen so that every stage reads every other's.
 OTHERS: dict[str, list[str]] = {

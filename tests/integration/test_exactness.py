@@ -8,6 +8,7 @@ DeepSpeed nor our loss, packing, batching and schedule code.
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any
 
 import pytest
 import torch
-from launching import composed, steps_of, train_under_torchrun
+from launching import composed, steps_of
+from rank_processes import RankProcesses
 from transformers import AutoModelForCausalLM
 
 from trainer.model import load_model
@@ -207,13 +209,22 @@ def by_task(values: list[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory, server: RankProcesses) -> Path:
     """All cases trained, one launch per world size."""
     root = tmp_path_factory.mktemp("exactness")
     composed(overrides(root, CASES[0]))  # generates the data once
     for ranks in sorted({case.ranks for case in CASES}):
         cases = [overrides(root, case) for case in CASES if case.ranks == ranks]
-        train_under_torchrun(cases, ranks, root)
+        file = root / f"cases{ranks}.json"
+        file.write_text(json.dumps(cases), encoding="utf-8")
+        outcome = server.run(
+            cases[0],
+            ranks=ranks,
+            command="train_worker:command",
+            environment={"TRAIN_CASES": str(file)},
+            timeout=550,
+        )
+        assert set(outcome.codes.values()) == {0}, str(outcome)
     return root
 
 

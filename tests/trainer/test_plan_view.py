@@ -144,7 +144,10 @@ def test_ranks_that_share_sequences_are_packed_as_one() -> None:
     phase, shared = PhaseConfig(epochs=1.0), config_of(sequence_parallel_size=4)
     assert "derived: 1 rank(s), " in shown(phase)
     assert "derived: 4 rank(s) in groups of 4, " in shown(phase, shared)
-    one, four = (made(phase, config)[0] for config in (config_of(), shared))
+    alone = config_of(micro_batch_size=4)
+    shared.micro_batch_size = 4
+    alone.data.packing = shared.data.packing = False
+    one, four = (made(phase, config)[0] for config in (alone, shared))
     assert (one["sequence_parallel_size"], four["sequence_parallel_size"]) == (1, 4)
     efficiency = [plan["phases"]["mix"]["packing_efficiency"] for plan in (one, four)]
     assert efficiency[0] == efficiency[1] < 1

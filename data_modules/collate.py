@@ -22,8 +22,10 @@ class Batch:
             sign bit is set where the token is a negative's.
         task_ids: int64 [b, T].
         cu_seqlens: int32 [samples + 1], where packed samples begin; None if not packed.
-        tokens: real (not padding) positions.
+        tokens: real (not padding) positions of the whole micro-batch.
         empty: a stand-in computed so that all ranks take part in collectives; weighs nothing.
+        parts: ranks that share the micro-batch, of which this is one's slice (``data_modules.slicing``).
+            ``cu_seqlens`` are those of the whole.
     """
 
     input_ids: torch.Tensor
@@ -34,6 +36,7 @@ class Batch:
     cu_seqlens: torch.Tensor | None
     tokens: int
     empty: bool = False
+    parts: int = 1
 
 
 def collate(

@@ -33,6 +33,7 @@ from data_modules.rejects import RejectCounts, add_counts
 from data_modules.roles import resolve_roles
 from data_modules.samples import SampleStore
 from data_modules.sealing import is_whole, made_anew
+from data_modules.slicing import slice_of
 from data_modules.wording import phase_boundary
 
 
@@ -267,59 +268,58 @@ class PhaseDataModule:
         phase: str,
         step: int,
         row_weights: np.ndarray,
-        dp_rank: int,
-        dp_world_size: int,
+        rank: int,
+        world_size: int,
         micro_batch_size: int,
+        parts: int = 1,
     ) -> list[Batch]:
         """The micro-batches of one rank for one step of a phase; as many on every rank.
 
         Args:
             step: 0-based within the phase.
             row_weights: float64 [rows of the step], loss weight of each row's supervised tokens.
+            parts: neighbouring ranks that share each micro-batch, a slice of its positions each.
         """
         rows = self.plans[phase].step_rows(step)
-        return self.rank_batches(phase, rows, row_weights, dp_rank, dp_world_size, micro_batch_size)
+        return self.rank_batches(
+            phase, rows, row_weights, rank, world_size, micro_batch_size, parts
+        )
 
     def rank_batches(
         self,
         phase: str,
         rows: np.ndarray,
         row_weights: np.ndarray,
-        dp_rank: int,
-        dp_world_size: int,
+        rank: int,
+        world_size: int,
         micro_batch_size: int,
+        parts: int = 1,
     ) -> list[Batch]:
         """One rank's micro-batches of some rows of a phase's store; as many on every rank.
 
         Args:
             rows: int [n], n >= 1.
             row_weights: float64 [n], as in :meth:`step_batches`.
+            parts: as in :meth:`step_batches`.
         """
         store = self.plans[phase].store
         lengths = store.lengths_of(rows)
         layout = lay_out(
             lengths,
-            dp_world_size,
+            world_size // parts,
             micro_batch_size,
             self.data.max_seq_len,
             self.data.packing,
         )
         shortest = np.array([int(np.argmin(lengths))])
+        pad = self.tokenizer.pad_token_id or 0
         batches = []
         for micro_step in layout:
-            mine = micro_step[dp_rank]
+            mine = micro_step[rank // parts]
             empty = not len(mine)
             mine = shortest if empty else mine
-            batches.append(
-                collate(
-                    store,
-                    rows[mine],
-                    row_weights[mine],
-                    self.tokenizer.pad_token_id or 0,
-                    self.data.packing,
-                    empty,
-                )
-            )
+            batch = collate(store, rows[mine], row_weights[mine], pad, self.data.packing, empty)
+            batches.append(slice_of(batch, rank % parts, parts, pad) if parts > 1 else batch)
         return batches
 
     def eval_rows(

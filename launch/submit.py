@@ -66,7 +66,7 @@ def _world_size(config: Config) -> int:
     if config.cluster.kind is ClusterKind.ssh:
         from trainer.config.validate import validate
 
-        validate(config, 1)  # the hostfile is there; its slots tell the ranks
+        validate(config, None)  # the hostfile is there; its slots tell the ranks
         return sum(ssh.hosts(config.cluster).values())
     return config.cluster.nodes * ranks_per_node(config.cluster)
 

@@ -20,7 +20,10 @@ MAY_IMPORT = {
 OWNERS = {
     "hydra": ("launch/",),
     "omegaconf": ("launch/", "trainer/config/strict_merge.py"),
-    "deepspeed": (*("trainer/engine.py", "trainer/deepspeed_config.py", "trainer/distributed.py"),),
+    "deepspeed": (
+        *("trainer/engine.py", "trainer/deepspeed_config.py", "trainer/distributed.py"),
+        "trainer/sequence_parallel.py",
+    ),
 }
 FILES = sorted(
     path.relative_to(REPOSITORY).as_posix()

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface, PreTrainedModel
 
+from trainer.sequence_parallel import SequenceGroup
+
 NAME = "polyphase_segments"
 
 
@@ -28,6 +30,7 @@ def segment_attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     cu_seqlens: torch.Tensor | None = None,
+    sequence_group: SequenceGroup | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each segment.
@@ -36,6 +39,7 @@ def segment_attention(
         query: [b, heads, T, d]; key and value: [b, kv_heads, T, d].
         attention_mask: always None; right padding needs none under causal attention.
         cu_seqlens: int32 [segments + 1] with b = 1; None means each row is one segment.
+        sequence_group: ranks that share the rows, T being this rank's slice; segments are of the whole.
 
     Returns:
         [b, T, heads, d], and None for the attention weights.
@@ -46,8 +50,29 @@ def segment_attention(
             f"{type(module).__name__}: sliding-window attention is not supported for training; "
             "set use_sliding_window: false in the model's config.json"
         )
+    if sequence_group is None:
+        return _attend(query, key, value, cu_seqlens, dropout, scaling), None
+
+    def local(*heads: torch.Tensor, **settings: Any) -> torch.Tensor:
+        query, key, value = (one.transpose(1, 2) for one in heads)
+        return _attend(query, key, value, **settings)
+
+    query, key, value = (one.transpose(1, 2) for one in (query, key, value))
+    settings: dict[str, Any] = {"cu_seqlens": cu_seqlens, "dropout": dropout, "scaling": scaling}
+    return sequence_group.attend(local, query, key, value, **settings), None
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seqlens: torch.Tensor | None,
+    dropout: float,
+    scaling: float | None,
+) -> torch.Tensor:
+    """:func:`segment_attention` over whole rows."""
     if cu_seqlens is not None and _flash_attention_available(query):
-        return _flash(query, key, value, cu_seqlens, dropout, scaling), None
+        return _flash(query, key, value, cu_seqlens, dropout, scaling)
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
@@ -59,7 +84,7 @@ def segment_attention(
             query.split(sizes, 2), key.split(sizes, 2), value.split(sizes, 2), strict=True
         )
     ]
-    return torch.cat(pieces, dim=2).transpose(1, 2).contiguous(), None
+    return torch.cat(pieces, dim=2).transpose(1, 2).contiguous()
 
 
 def _flash_attention_available(query: torch.Tensor) -> bool:

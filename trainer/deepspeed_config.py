@@ -6,7 +6,10 @@ defaults that change training (``gradient_clipping`` 1.0), so nothing is left to
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+import torch
 
 from data_modules.faults import ConfigFault, Fault
 from trainer.config.schema import Config, Offload, Precision, ZeroConfig
@@ -20,6 +23,17 @@ EXTRA_KEYS = frozenset(
         "memory_breakdown",
         "wall_clock_breakdown",
         "zero_optimization",
+    }
+)
+#: Stage 3 keeps parameters of up to so many elements whole on every rank.
+PERSISTENT = 100_000
+# Set by zero.*, whatever the stage is.
+ZEROPP_KEYS = frozenset(
+    {
+        "zero_hpz_partition_size",
+        "zero_quantized_weights",
+        "zero_quantized_gradients",
+        "zero_quantized_nontrainable_weights",
     }
 )
 
@@ -53,6 +67,9 @@ def deepspeed_config(config: Config, dp_world_size: int) -> dict[str, Any]:
         "zero_force_ds_cpu_optimizer": False,
         "zero_optimization": _zero(config.zero),
     }
+    if config.zero.quantized_gradients:
+        # The kernels of 0.19.8 read gradients as fp16 whatever they are; bf16 ones would be garbage.
+        built["communication_data_type"] = "fp16"
     _add_extra(built, config.zero.extra)
     return built
 
@@ -74,9 +91,29 @@ def _zero(zero: ZeroConfig) -> dict[str, Any]:
         built["offload_param"] = {"device": zero.offload_parameters.value, "pin_memory": True}
     if zero.stage == 3:
         built["stage3_prefetch_bucket_size"] = zero.reduce_bucket_size
-        built["stage3_param_persistence_threshold"] = 100_000
+        built["stage3_param_persistence_threshold"] = PERSISTENT
         built["stage3_gather_16bit_weights_on_model_save"] = False
+        built["zero_hpz_partition_size"] = zero.hpz_partition_size
+        built["zero_quantized_weights"] = zero.quantized_weights
+        built["zero_quantized_gradients"] = zero.quantized_gradients
+        # frozen weights kept in 8 bits could neither be exported nor told apart by a checkpoint
+        built["zero_quantized_nontrainable_weights"] = False
     return built
+
+
+def quantised_faults(
+    zero: ZeroConfig, parameters: Iterable[tuple[str, torch.nn.Parameter]], ranks: int
+) -> Iterator[Fault]:
+    """Weights that qwZ would garble: its blocks lie in a rank's part, which must hold no padding."""
+    if not zero.quantized_weights:
+        return
+    unit = 8 * ranks
+    for name, parameter in parameters:
+        if parameter.numel() > PERSISTENT and parameter.numel() % unit:
+            seen = f"true with {name} of {parameter.numel()} elements on {ranks} ranks"
+            rule = f"the elements must be a multiple of 8 times the ranks, {unit}"
+            remedy = "Set zero.quantized_weights=false, or choose another number of ranks."
+            yield Fault("zero.quantized_weights", seen, rule, remedy)
 
 
 def _add_extra(built: dict[str, Any], extra: dict[str, Any]) -> None:
@@ -89,6 +126,9 @@ def _add_extra(built: dict[str, Any], extra: dict[str, Any]) -> None:
         for key in extra
         if key not in EXTRA_KEYS
     ]
+    if "communication_data_type" in extra and "communication_data_type" in built:
+        where, seen = "zero.extra.communication_data_type", str(extra["communication_data_type"])
+        faults.append(Fault(where, seen, "zero.quantized_gradients needs fp16", "Leave it out."))
     known = DeepSpeedZeroConfig.model_fields
     names = set(known) | {field.alias for field in known.values() if field.alias}
     section = extra.get("zero_optimization", {})
@@ -99,7 +139,7 @@ def _add_extra(built: dict[str, Any], extra: dict[str, Any]) -> None:
         where = f"zero.extra.zero_optimization.{key}"
         if key not in names:
             faults.append(Fault(where, "unknown key", "DeepSpeed's ZeRO config has no such field"))
-        elif key in built["zero_optimization"]:
+        elif key in built["zero_optimization"] or key in ZEROPP_KEYS:
             faults.append(Fault(where, "already set", "zero.* sets it", "Use the typed option."))
         else:
             built["zero_optimization"][key] = value

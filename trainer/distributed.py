@@ -21,6 +21,7 @@ from trainer.interfaces import choose_interface
 Made = TypeVar("Made")
 
 _control: dist.ProcessGroup | None = None
+_neighbours: dict[int, dist.ProcessGroup] = {}
 _timeout: datetime.timedelta | None = None
 
 
@@ -212,6 +213,20 @@ def control_group(ranks: Ranks) -> dist.ProcessGroup | None:
     return _control
 
 
+def neighbours(count: int) -> dist.ProcessGroup:
+    """The group of ``count`` ranks, one behind the other, that this rank belongs to; collective.
+
+    Made once: it lives as long as the process group. ``count`` divides the number of ranks.
+    """
+    if count not in _neighbours:
+        rank = dist.get_rank()
+        for first in range(0, dist.get_world_size(), count):
+            group = dist.new_group(list(range(first, first + count)), timeout=_timeout)
+            if first <= rank < first + count:
+                _neighbours[count] = group
+    return _neighbours[count]
+
+
 def check_equal(name: str, value: str, ranks: Ranks) -> None:
     """Raise on every rank if ``value`` is not the same on all of them."""
     values: list[Any] = [None] * ranks.world_size
@@ -228,5 +243,6 @@ def shutdown() -> None:
     """Leave the process group, if one was made."""
     global _control
     _control = None
+    _neighbours.clear()
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -13,10 +13,13 @@ import torch.distributed as dist
 from torch import nn
 
 from data_modules.collate import Batch
+from data_modules.faults import ConfigFault
+from trainer import distributed
 from trainer.config.schema import Config, OptimizerConfig
-from trainer.deepspeed_config import deepspeed_config
+from trainer.deepspeed_config import deepspeed_config, quantised_faults
 from trainer.guard.limit import NO_LIMIT, Limit, Veto
 from trainer.loss import NLL, MultiTaskLM, inputs_of, rows_as_tasks
+from trainer.sequence_parallel import SequenceGroup
 
 
 class StepFigures(NamedTuple):
@@ -73,7 +76,15 @@ class ZeroEngine:
     ) -> None:
         import deepspeed
 
+        copies = config.zero.hpz_partition_size
+        # DeepSpeed makes this group once per process, and uses it whatever the next engine asks for.
+        deepspeed.utils.groups._ZERO_PARAM_INTRA_PARALLEL_GROUP = (
+            distributed.neighbours(copies) if copies > 1 else None
+        )
         module = MultiTaskLM(model, tasks)
+        faults = list(quantised_faults(config.zero, module.named_parameters(), world_size))
+        if faults:
+            raise ConfigFault(faults)
         # fused=True also covers CPU tensors and needs no extension to be compiled
         optimizer = torch.optim.AdamW(
             _parameter_groups(module, config.optimizer),
@@ -90,6 +101,8 @@ class ZeroEngine:
         )
         self.module: MultiTaskLM = self.engine.module
         self.stage: int = config.zero.stage
+        parts = config.sequence_parallel_size
+        self._sequence_group = SequenceGroup(distributed.neighbours(parts)) if parts > 1 else None
         self.device = device
         self.world_size = world_size
         self.tasks = tasks
@@ -124,8 +137,13 @@ class ZeroEngine:
         return StepSums(sums, work, grad_norm, self._veto.of_step(grad_norm))
 
     def _forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        result: tuple[torch.Tensor, torch.Tensor] = self.engine(**inputs_of(batch, self.device))
+        result: tuple[torch.Tensor, torch.Tensor] = self.engine(**self._inputs(batch))
         return result
+
+    def _inputs(self, batch: Batch) -> dict[str, Any]:
+        group = self._sequence_group if batch.parts > 1 else None
+        assert batch.parts == (1 if group is None else group.size)
+        return {**inputs_of(batch, self.device), "sequence_group": group}
 
     @torch.no_grad()
     def nll(self, batch: Batch) -> torch.Tensor:
@@ -180,7 +198,7 @@ class ZeroEngine:
 
         hooks = [p.register_hook(partial(take, name)) for name, p in trained.items()]
         try:
-            loss, sums = self.module(**inputs_of(batch, self.device))
+            loss, sums = self.module(**self._inputs(batch))
             torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
         finally:
             for hook in hooks:

@@ -14,6 +14,7 @@ A token's weight w says by its sign bit what it is for (-0.0 is still a negative
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from data_modules.collate import IGNORE_INDEX, Batch
+from trainer.sequence_parallel import SequenceGroup
 
 CHUNK_BYTES = 64 * 1024 * 1024  # fp32 logits held at once
 MIN_REST = 1e-4  # least 1 - p in the value of unlikelihood
@@ -191,6 +193,7 @@ class MultiTaskLM(nn.Module):
         task_ids: torch.Tensor,
         cu_seqlens: torch.Tensor | None = None,
         tasks: int | None = None,
+        sequence_group: SequenceGroup | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Weighted loss of one micro-batch and sums of each task, float64 [3, tasks].
 
@@ -198,19 +201,28 @@ class MultiTaskLM(nn.Module):
         ``data_modules.collate.Batch``. A position predicts the token behind it.
 
         Args:
+            sequence_group: the ranks that share the micro-batch, of which this is one's slice.
             tasks: what ``task_ids`` count up to, if not the data's tasks.
         """
         causal = self.causal_model
-        hidden = causal.base_model(
-            input_ids=input_ids, position_ids=position_ids, use_cache=False, cu_seqlens=cu_seqlens
-        ).last_hidden_state
+        shared = {} if sequence_group is None else {"sequence_group": sequence_group}
+        with nullcontext() if sequence_group is None else sequence_group.every_layer(causal):
+            hidden = causal.base_model(
+                input_ids=input_ids,
+                position_ids=position_ids,
+                use_cache=False,
+                cu_seqlens=cu_seqlens,
+                **shared,
+            ).last_hidden_state
+        # as many positions as predict: all but the last of whole rows, all of a slice
+        hidden = hidden[:, : labels.shape[1] - 1]
         targets = labels[:, 1:].reshape(-1)
         keep = (targets != IGNORE_INDEX).nonzero().squeeze(1)
         # A micro-batch without a supervised token (a stand-in) still runs the head, with weight 0,
         # so that every rank enters the same collectives.
         if not len(keep):
             keep = keep.new_zeros(1)
-        at = hidden[:, :-1].reshape(-1, hidden.shape[-1])[keep]
+        at = hidden.reshape(-1, hidden.shape[-1])[keep]
         result: tuple[torch.Tensor, torch.Tensor] = causal.lm_head(
             at,
             targets[keep],

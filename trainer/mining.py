@@ -71,7 +71,7 @@ def mine(config: Config) -> dict[str, MinedRows]:
         UserFault: on every rank, before anything is asked.
     """
     ranks = distributed.ranks_from_environment()
-    validate(config, ranks.world_size)
+    validate(config, dp_world_size=None)
     quieten_libraries()
     distributed.set_threads(config.cluster, ranks)
     data = make_data(config, config.init_from)

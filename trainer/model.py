@@ -22,6 +22,7 @@ from trainer import attention, model_files
 from trainer.config.schema import AdaptationConfig, AdaptationKind, Init, ModelConfig
 from trainer.loss import SupervisedHead
 from trainer.prompt_template import make_plain
+from trainer.sequence_parallel import sharing_faults
 
 GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 _SHOWN = 5
@@ -150,6 +151,19 @@ def max_positions(config: ModelConfig, tokenizer: Any, init_from: str | None) ->
     described = _described(config, tokenizer, init_from).get_text_config()
     positions: int | None = getattr(described, "max_position_embeddings", None)
     return positions
+
+
+def check_sharing(config: ModelConfig, tokenizer: Any, init_from: str | None, size: int) -> None:
+    """Look in the model's ``config.json`` alone whether groups of ``size`` ranks can share sequences.
+
+    Raises:
+        ConfigFault: they cannot.
+    """
+    faults = (
+        list(sharing_faults(_described(config, tokenizer, init_from), size)) if size > 1 else []
+    )
+    if faults:
+        raise ConfigFault(faults)
 
 
 def _described(config: ModelConfig, tokenizer: Any, init_from: str | None) -> PretrainedConfig:

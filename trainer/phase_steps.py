@@ -120,10 +120,10 @@ class PhaseSteps:
             self._evaluate_between(phase, steps_done, settle)
         clock = time.perf_counter()
         watchdog.at(f"step {phase.first_step + first}: data")
-        micro_batch_size = self.config.micro_batch_size
+        micro_batch_size, parts = self.config.micro_batch_size, self.config.sequence_parallel_size
         steps = prefetched(
             lambda number: step_data(
-                self.data, phase, tasks, todo[number], self.ranks, micro_batch_size
+                self.data, phase, tasks, todo[number], self.ranks, micro_batch_size, parts
             ),
             len(todo),
         )

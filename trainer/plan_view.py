@@ -41,6 +41,7 @@ def plan_json(
     plan: dict[str, Any] = {
         "global_batch_size": config.global_batch_size,
         "dp_world_size": world,
+        "sequence_parallel_size": config.sequence_parallel_size,
         "phases": {phase.name: _phase_json(data, phase, config, world) for phase in phases},
     }
     if course is not None and course.later:
@@ -126,17 +127,18 @@ def packing_efficiency(
     plan = data.plans[phase.name]
     steps = np.unique(np.linspace(0, plan.steps - 1, _SAMPLED_STEPS).astype(int))
     real = spent = 0
+    groups = dp_world_size // config.sequence_parallel_size
     for step in steps:
         lengths = plan.store.lengths_of(plan.step_rows(int(step)))
         real += int(lengths.sum())
         for micro_step in lay_out(
             lengths,
-            dp_world_size,
+            groups,
             config.micro_batch_size,
             config.data.max_seq_len,
             config.data.packing,
         ):
-            spent += dp_world_size * max(
+            spent += groups * max(
                 _positions(lengths[rows], config.data.packing) for rows in micro_step
             )
     return real / spent
@@ -260,8 +262,10 @@ def derived_line(plan: Any, phases: list[Phase], config: Config) -> str:
     later = [entry["steps"] for entry in plan.get("later", {}).values()]
     low, high = (sum(bounds) for bounds in zip(*later, strict=True)) if later else (0, 0)
     more = f" and {low if low == high else f'{low} to {high}'} later" if later else ""
+    parts = config.sequence_parallel_size
+    ranks = f"{plan['dp_world_size']} rank(s)" + (f" in groups of {parts}" if parts > 1 else "")
     return (
-        f"derived: {plan['dp_world_size']} rank(s), {steps}{more} steps of {config.global_batch_size} "
+        f"derived: {ranks}, {steps}{more} steps of {config.global_batch_size} "
         f"rows, micro-batch {config.micro_batch_size}"
         f"{' x ' + str(config.data.max_seq_len) + ' tokens packed' if config.data.packing else ''}"
         f", {tokens:,} tokens ({tokens // steps:,} a step), ZeRO-{config.zero.stage}, "

@@ -90,7 +90,7 @@ def _samples(config: Config, data: PhaseDataModule) -> Iterator[dict[str, Any]]:
 
 
 def _prepared(config: Config, console: Console) -> tuple[PhaseDataModule, Course]:
-    validate(config, dp_world_size=1)
+    validate(config, dp_world_size=None)
     quieten_libraries()
     run = RunDirectory(Path(config.output_dir))
     course = course_of(config, find_start(config, run), run)

@@ -29,7 +29,7 @@ def score(config: Config) -> Path:
         UserFault: whatever would stop the run before training.
     """
     ranks = distributed.ranks_from_environment()
-    validate(config, ranks.world_size)
+    validate(config, dp_world_size=None)
     quieten_libraries()
     distributed.set_threads(config.cluster, ranks)
     data = make_data(config, config.init_from)

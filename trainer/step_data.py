@@ -37,11 +37,13 @@ def step_data(
     index: int,
     ranks: Ranks,
     micro_batch_size: int,
+    parts: int = 1,
 ) -> StepData:
     """The data of the phase's step ``index`` (0-based): found by its number, whatever came before.
 
     Args:
         phase_tasks: the tasks that the phase trains on.
+        parts: neighbouring ranks that share each micro-batch, a slice of its positions each.
     """
     plan = data.plans[phase.name]
     rows = plan.step_rows(index)
@@ -58,7 +60,7 @@ def step_data(
         phase.config.negatives.weight,
     )
     batches = data.step_batches(
-        phase.name, index, weights, ranks.rank, ranks.world_size, micro_batch_size
+        phase.name, index, weights, ranks.rank, ranks.world_size, micro_batch_size, parts
     )
     row_counts, token_counts = _counts(data, plan, rows)
     present = [(task, name) for task, name in enumerate(data.tasks) if row_counts[task]]

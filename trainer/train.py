@@ -12,14 +12,14 @@ from data_modules.phase_data_module import PhaseDataModule
 from trainer import distributed, watchdog
 from trainer.checkpoint.folder import clear_scratch
 from trainer.config.schema import Config
-from trainer.config.validate import validate
+from trainer.config.validate import validate, validate_device
 from trainer.console import make_console, quieten_libraries
 from trainer.course import Course, course_of, listed_course
 from trainer.distributed import Ranks
 from trainer.evaluation import results as evaluation_results
 from trainer.evaluation.results import Evaluation
 from trainer.faults import TrainingFault
-from trainer.model import adapt, checked_tokenizer, load_model
+from trainer.model import adapt, check_sharing, checked_tokenizer, load_model
 from trainer.resume import NEVER, made_by, verified_together
 from trainer.run import Run
 from trainer.run_directory import INITIAL, RunDirectory, write_json
@@ -39,9 +39,11 @@ def make_data(
         course: None leaves every phase that picks its tasks with all that it may pick.
 
     Raises:
-        ConfigFault: the tokenizer cannot be loaded or does not fit the model.
+        ConfigFault: the tokenizer cannot be loaded or does not fit the model, or the model's attention
+            cannot be shared as asked.
     """
     tokenizer = checked_tokenizer(config.model, init_from)
+    check_sharing(config.model, tokenizer, init_from, config.sequence_parallel_size)
     course = course or listed_course(config)
     return PhaseDataModule(
         data=config.data,
@@ -71,6 +73,7 @@ def train(config: Config) -> dict[str, Evaluation]:
     """
     ranks = distributed.ranks_from_environment()
     validate(config, ranks.world_size)
+    validate_device(config, torch.cuda.is_available())
     quieten_libraries()
     distributed.set_threads(config.cluster, ranks)
     torch.use_deterministic_algorithms(config.deterministic)

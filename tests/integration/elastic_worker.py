@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import torch.distributed as dist
 from engine_worker import STEPS, STORE, batches, small_model
 from safetensors.torch import save_file
 
+import trainer.engine
 from trainer import attention, distributed
 from trainer.checkpoint.folder import check_content, check_sizes, read_marker, step_name
 from trainer.checkpoint.live_state import (
@@ -52,6 +53,8 @@ def made_engine(kind: dict[str, Any], ranks: distributed.Ranks, device: torch.de
     config.zero.stage = kind["stage"]
     config.micro_batch_size = CASE["micro"]
     config.optimizer.weight_decay = 0.1
+    config.sequence_parallel_size = kind.get("sequence", 1)
+    config.zero.hpz_partition_size = kind.get("hpz", 1)
     if kind.get("offload"):
         config.zero.offload_optimizer = Offload.cpu
         if kind["stage"] == 3:
@@ -66,14 +69,32 @@ def made_engine(kind: dict[str, Any], ranks: distributed.Ranks, device: torch.de
         for name, parameter in model.named_parameters():
             if "lora_" in name:
                 torch.nn.init.normal_(parameter, std=0.05)
-    return ZeroEngine(model, len(STORE.tasks), config, device, ranks.world_size)
+    with all_partitioned() if "hpz" in kind else nullcontext():
+        return ZeroEngine(model, len(STORE.tasks), config, device, ranks.world_size)
 
 
-def train(engine: ZeroEngine, first: int, last: int, ranks: distributed.Ranks) -> list[list[Any]]:
+@contextmanager
+def all_partitioned() -> Iterator[None]:
+    """ZeRO-3 keeps small parameters whole, and here all are small: inside, it keeps none."""
+    made = trainer.engine.deepspeed_config
+
+    def built(config: Config, world_size: int) -> dict[str, Any]:
+        settings = made(config, world_size)
+        settings["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+        return settings
+
+    trainer.engine.deepspeed_config = built
+    yield
+    trainer.engine.deepspeed_config = made
+
+
+def train(
+    engine: ZeroEngine, first: int, last: int, ranks: distributed.Ranks, parts: int
+) -> list[list[Any]]:
     """The figures of steps ``first`` to ``last``, counted from 1."""
     found = []
     for normalization, rows in STEPS[first - 1 : last]:
-        made = batches(normalization, np.array(rows), CASE, ranks)
+        made = batches(normalization, np.array(rows), {**CASE, "sequence": parts}, ranks)
         found.append(list(engine.train_step(made, LR).read()))
     return found
 
@@ -154,10 +175,11 @@ def state_of(engine: ZeroEngine, ranks: distributed.Ranks) -> TrainerState:
 def do(job: dict[str, Any], ranks: distributed.Ranks, device: torch.device) -> None:
     """One job; see the module."""
     folder, into = Path(job["folder"]), job.get("into")
-    engine = made_engine(into or job["kind"], ranks, device)
+    kind = into or job["kind"]
+    engine, parts = made_engine(kind, ranks, device), kind.get("sequence", 1)
     seen: dict[str, Any] = {}
     if into is None:
-        train(engine, 1, SAVED, ranks)
+        train(engine, 1, SAVED, ranks, parts)
         writer = Writer(folder, ranks.rank, ranks.world_size, "test", 1, 60.0)
         writer.save(owned_fragments(engine, ranks.rank, ranks.world_size), state_of(engine, ranks))
         state = whole_state(engine)
@@ -178,7 +200,7 @@ def do(job: dict[str, Any], ranks: distributed.Ranks, device: torch.device) -> N
                 seen["frozen"].append(frozen_checksum(engine))
         seen["frozen"].append(frozen_checksum(engine))
     seen["adam_step"] = adam_step(engine)
-    seen["figures"] = train(engine, SAVED + 1, LAST, ranks)
+    seen["figures"] = train(engine, SAVED + 1, LAST, ranks, parts)
     if into is None:
         writer.wait()
     if ranks.is_main:

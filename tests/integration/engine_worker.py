@@ -1,13 +1,14 @@
-"""Started under torchrun by test_negatives_engine: the engine alone, on a made-up store with negatives.
+"""What the ranks of test_negatives_engine do: the engine alone, on a made-up store with negatives.
 
-``python engine_worker.py CASES.json RESULTS.json`` runs every case (ZeRO stage, micro-batch size,
-packing) in one process group and writes, per case, what each step left.
+Every case (ZeRO stage, micro-batch size, packing; where given, ranks that share sequences and activation
+checkpointing) of the file that ``ENGINE_CASES`` names is run in one process group. The file that
+``ENGINE_RESULTS`` names gets, per case, what each step left, and the weights behind the last.
 """
 
 from __future__ import annotations
 
 import json
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from data_modules.collate import Batch, collate
 from data_modules.packing import lay_out
+from data_modules.slicing import slice_of
 from tests.shared_data import made_store
 from trainer import attention, distributed
 from trainer.config.schema import Config, Normalization, Precision
@@ -77,50 +79,54 @@ def batches(
         STORE.signs[rows],
         NEGATIVE_WEIGHT,
     )
+    parts = case.get("sequence", 1)
     layout = lay_out(
         STORE.lengths[rows],
-        ranks.world_size,
+        ranks.world_size // parts,
         case["micro"],
         max_seq_len=24,
         packing=case["packing"],
     )
     made = []
     for micro_step in layout:
-        mine = micro_step[ranks.rank]
+        mine = micro_step[ranks.rank // parts]
         at = mine if len(mine) else np.array([0])
-        made.append(collate(STORE, rows[at], weights[at], 0, case["packing"], empty=not len(mine)))
+        batch = collate(STORE, rows[at], weights[at], 0, case["packing"], empty=not len(mine))
+        made.append(batch if parts == 1 else slice_of(batch, ranks.rank % parts, parts, 0))
     return made
 
 
-def run(case: dict[str, Any], ranks: distributed.Ranks, device: torch.device) -> list[list[Any]]:
-    """Every step's figures."""
+def run(case: dict[str, Any], ranks: distributed.Ranks, device: torch.device) -> dict[str, Any]:
+    """Every step's figures, and the last weights."""
     config = Config()
     config.precision = Precision.fp32
     config.zero.stage = case["stage"]
     config.micro_batch_size = case["micro"]
+    config.sequence_parallel_size = case.get("sequence", 1)
     config.optimizer.weight_decay = 0.1
     model = small_model(attention.NAME)
     SupervisedHead.adopt(model.get_output_embeddings())
+    if case.get("checkpointing"):
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     engine = ZeroEngine(model, len(STORE.tasks), config, device, ranks.world_size)
     found = []
     for name, rows in STEPS:
         *figures, skipped = engine.train_step(batches(name, np.array(rows), case, ranks), LR).read()
         assert not skipped
         found.append(figures)
-    return found
+    weights = {}
+    for name, parameter in engine.causal_model.named_parameters():
+        with engine.whole_parameter(parameter):
+            weights[name] = parameter.detach().flatten().tolist()
+    return {"figures": found, "weights": weights}
 
 
-def main() -> None:
+def command(config: Config) -> None:
     """Run the cases; the main rank writes the results."""
-    cases = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    cases = json.loads(Path(os.environ["ENGINE_CASES"]).read_text(encoding="utf-8"))
     ranks = distributed.ranks_from_environment()
     torch.set_num_threads(1)
-    device = distributed.init(Config().cluster, ranks)
+    device = distributed.init(config.cluster, ranks)
     results = [run(case, ranks, device) for case in cases]
     if ranks.is_main:
-        Path(sys.argv[2]).write_text(json.dumps(results), encoding="utf-8")
-    distributed.shutdown()
-
-
-if __name__ == "__main__":
-    main()
+        Path(os.environ["ENGINE_RESULTS"]).write_text(json.dumps(results), encoding="utf-8")

@@ -1,14 +1,15 @@
-"""Started under torchrun by test_interference: trains with and without measurements beside it.
+"""What the ranks of test_interference do: they train with and without measurements beside it.
 
-``python interference_worker.py ROOT CASES.json RESULTS.json``; a case is a ZeRO stage, precision, packing
-and adaptation. All cases run in one process group, on the same tiny model and data.
+Every case (ZeRO stage, precision, packing, adaptation, ranks that share sequences, ranks that hold a copy
+of the weights) of the file that ``PROBE_CASES`` names is run in one process group, on the same tiny model
+and the data below ``PROBE_ROOT``. The file that ``PROBE_RESULTS`` names gets what they left.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,9 @@ def settings(case: dict[str, Any]) -> Config:
     config = Config(seed=SEED)
     config.precision = Precision[case["precision"]]
     config.zero.stage = case["stage"]
+    config.zero.hpz_partition_size = case["hpz"]
     config.micro_batch_size = 2
+    config.sequence_parallel_size = case["sequence"]
     config.data.packing = case["packing"]
     config.optimizer.weight_decay = 0.1
     config.interference.rows_per_task = ROWS_PER_TASK
@@ -169,7 +172,13 @@ def run(
             0.0,
         )
         batches = data.step_batches(
-            "mix", step, weights, ranks.rank, ranks.world_size, config.micro_batch_size
+            "mix",
+            step,
+            weights,
+            ranks.rank,
+            ranks.world_size,
+            config.micro_batch_size,
+            case["sequence"],
         )
         found["steps"].append(list(engine.train_step(batches, LR).read()))
         measure(step + 1)
@@ -182,13 +191,13 @@ def run(
     return {**found, "digests": [one["digests"] for one in every]}
 
 
-def main() -> None:
+def command(config: Config) -> None:
     """Run the cases; the main rank writes the results."""
-    root = Path(sys.argv[1])
-    cases = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
+    root = Path(os.environ["PROBE_ROOT"])
+    cases = json.loads(Path(os.environ["PROBE_CASES"]).read_text(encoding="utf-8"))
     ranks = distributed.ranks_from_environment()
     torch.set_num_threads(1)
-    distributed.init(Config().cluster, ranks)
+    distributed.init(config.cluster, ranks)
     made = trainer.engine.deepspeed_config
 
     def all_partitioned(config: Config, world_size: int) -> dict[str, Any]:
@@ -204,9 +213,4 @@ def main() -> None:
         data.load()
         results.append([run(case, data, ranks, measured) for measured in (False, True)])
     if ranks.is_main:
-        Path(sys.argv[3]).write_text(json.dumps(results), encoding="utf-8")
-    distributed.shutdown()
-
-
-if __name__ == "__main__":
-    main()
+        Path(os.environ["PROBE_RESULTS"]).write_text(json.dumps(results), encoding="utf-8")

@@ -29,6 +29,10 @@ KINDS: dict[str, Kind] = {
     "0-lora": {"stage": 0, "precision": "fp32", "lora": True},
     "2-bf16-lora": {"stage": 2, "precision": "bf16", "lora": True},
     "3-bf16-lora": {"stage": 3, "precision": "bf16", "lora": True},
+    "3-sequence": {"stage": 3, "precision": "fp32", "sequence": 2},
+    "3-hpz": {"stage": 3, "precision": "fp32", "hpz": 2},
+    "3-bf16-lora-hpz": {"stage": 3, "precision": "bf16", "lora": True, "hpz": 2},
+    "3-bf16-offload-hpz": {"stage": 3, "precision": "bf16", "offload": True, "hpz": 2},
 }
 # Another kind of the same training, chosen so that every stage reads every other's.
 OTHERS: dict[str, list[str]] = {
@@ -47,12 +51,19 @@ OTHERS: dict[str, list[str]] = {
 SAME = [(kind, kind, 2) for kind in KINDS]
 MOVES = [
     *((kind, into, 2) for kind, others in OTHERS.items() for into in others),
-    *((kind, kind, 1) for kind in KINDS),
+    *((kind, kind, 1) for kind, one in KINDS.items() if not {"sequence", "hpz"} & one.keys()),
     *((kind, kind, 4) for kind in ("1-bf16", "2-bf16", "3", "3-bf16-offload")),
     ("3", "0", 1),
     ("3-bf16-lora", "2-bf16-lora", 1),
     ("2", "3", 4),
     ("2-bf16-lora", "3-bf16-lora", 4),
+    # between whole and shared sequences, and between one partition and several
+    ("2", "3-sequence", 4),
+    ("3-sequence", "0", 1),
+    ("3-sequence", "3-hpz", 4),
+    ("3-hpz", "3-hpz", 4),
+    ("3-bf16-lora-hpz", "2-bf16-lora", 1),
+    ("3-bf16-lora-hpz", "3-bf16-lora-hpz", 4),
 ]
 # Gradients are summed in another order. Measured on the figures of the next steps: 1e-7 and 4e-4.
 TOLERANCE = {"fp32": 1e-6, "bf16": 2e-3}

@@ -1,13 +1,14 @@
 """The loss curve is the plain PyTorch one, whatever computes it.
 
 Twenty steps across a phase switch (other mixture, order, learning rate, normalisation) under ZeRO 0-3,
-on 1, 2 and 4 ranks, with micro-batch x accumulation 1 x 8, 2 x 4 and 8 x 1, packed and unpacked, with and
-without negatives, against a reference loop that knows neither DeepSpeed nor our loss, packing, batching
-and schedule code.
+on 1, 2 and 4 ranks, with micro-batch x accumulation 1 x 8, 2 x 4 and 8 x 1, packed and unpacked, with
+whole and with shared sequences, with and without negatives, against a reference loop that knows neither
+DeepSpeed nor our loss, packing, batching and schedule code.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any
 
 import pytest
 import torch
-from launching import composed, steps_of, train_under_torchrun
+from launching import composed, steps_of
+from rank_processes import RankProcesses
 from transformers import AutoModelForCausalLM
 
 from trainer.model import load_model
@@ -40,11 +42,13 @@ class Case:
     micro: int
     packing: bool
     negatives: bool = False
+    sequence: int = 1  # ranks that share each micro-batch
 
     @property
     def name(self) -> str:
         packed = "packed" if self.packing else "padded"
         name = f"ranks{self.ranks}-zero{self.stage}-micro{self.micro}-{packed}"
+        name += f"-sequence{self.sequence}" * (self.sequence > 1)
         return name + "-negatives" * self.negatives
 
 
@@ -64,6 +68,10 @@ CASES = [
     Case(2, 0, 1, True, negatives=True),
     Case(2, 2, 2, False, negatives=True),
     Case(2, 3, 1, True, negatives=True),
+    Case(2, 0, 1, True, sequence=2),
+    Case(2, 3, 1, True, sequence=2, negatives=True),
+    Case(4, 0, 1, True, sequence=2),
+    Case(4, 3, 1, True, sequence=2),
 ]
 
 
@@ -85,6 +93,7 @@ def overrides(root: Path, case: Case) -> list[str]:
         f"zero.stage={case.stage}",
         "global_batch_size=8",
         f"micro_batch_size={case.micro}",
+        f"sequence_parallel_size={case.sequence}",
         f"data.packing={str(case.packing).lower()}",
         "data.max_seq_len=96",
         f"data.root={root}/data",
@@ -200,13 +209,22 @@ def by_task(values: list[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory, server: RankProcesses) -> Path:
     """All cases trained, one launch per world size."""
     root = tmp_path_factory.mktemp("exactness")
     composed(overrides(root, CASES[0]))  # generates the data once
     for ranks in sorted({case.ranks for case in CASES}):
         cases = [overrides(root, case) for case in CASES if case.ranks == ranks]
-        train_under_torchrun(cases, ranks, root)
+        file = root / f"cases{ranks}.json"
+        file.write_text(json.dumps(cases), encoding="utf-8")
+        outcome = server.run(
+            cases[0],
+            ranks=ranks,
+            command="train_worker:command",
+            environment={"TRAIN_CASES": str(file)},
+            timeout=550,
+        )
+        assert set(outcome.codes.values()) == {0}, str(outcome)
     return root
 
 

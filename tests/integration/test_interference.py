@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +10,15 @@ import numpy as np
 import pytest
 import torch
 from interference_worker import ROWS_PER_TASK, SEED, STEPS, made_data, tiny_model, write_data
+from rank_processes import RankProcesses
+from test_run import overrides
 
 from data_modules.phase_data_module import PhaseDataModule
 from data_modules.probe_rows import probe_rows
-from tests.shared_data import REPOSITORY
-
-HERE = Path(__file__).resolve().parent
 
 
-def case(stage: int, precision: str = "fp32", **other: bool) -> dict[str, Any]:
-    settings = {"packing": False, "lora": False, "checkpointing": False}
+def case(stage: int, precision: str = "fp32", **other: int) -> dict[str, Any]:
+    settings = {"packing": False, "lora": False, "checkpointing": False, "sequence": 1, "hpz": 1}
     # Dropout draws random numbers, which measuring must not use up.
     return {"stage": stage, "precision": precision, "dropout": 0.1, **settings, **other}
 
@@ -36,8 +32,13 @@ CASES = {
         case(3, packing=True),
         case(2, "bf16", packing=True),
         case(3, "bf16", checkpointing=True, lora=True),
+        case(3, packing=True, checkpointing=True, sequence=2),
     ],
-    4: [case(2, packing=True)],
+    4: [
+        case(2, packing=True),
+        case(2, packing=True, sequence=2),
+        case(3, packing=True, hpz=2),
+    ],
 }
 EVERY = [(ranks, number) for ranks, cases in CASES.items() for number in range(len(cases))]
 PLAIN = [
@@ -50,6 +51,7 @@ PLAIN = [
 def name_of(where: tuple[int, int]) -> str:
     one = CASES[where[0]][where[1]]
     flags = [flag for flag in ("packing", "lora", "checkpointing") if one[flag]]
+    flags += [f"{flag}{one[flag]}" for flag in ("sequence", "hpz") if one[flag] > 1]
     return "-".join([f"ranks{where[0]}", f"zero{one['stage']}", one["precision"], *flags])
 
 
@@ -61,23 +63,21 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def results(root: Path) -> dict[tuple[int, int], Any]:
+def results(root: Path, server: RankProcesses) -> dict[tuple[int, int], Any]:
     """(ranks, case) -> what it left without and with measurements; one launch per world size."""
     found = {}
     for ranks, cases in CASES.items():
         given, made = root / f"cases{ranks}.json", root / f"results{ranks}.json"
         given.write_text(json.dumps(cases), encoding="utf-8")
-        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}"]
-        command += ["--standalone", str(HERE / "interference_worker.py")]
-        done = subprocess.run(
-            [*command, str(root), str(given), str(made)],
-            capture_output=True,
-            text=True,
-            timeout=400,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
-            check=False,
+        places = {"ROOT": root, "CASES": given, "RESULTS": made}
+        outcome = server.run(
+            overrides(root / "unused", "unused"),
+            ranks=ranks,
+            command="interference_worker:command",
+            environment={f"PROBE_{name}": str(path) for name, path in places.items()},
+            timeout=500,
         )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+        assert set(outcome.codes.values()) == {0}, str(outcome)
         for number, result in enumerate(json.loads(made.read_text(encoding="utf-8"))):
             found[ranks, number] = result
     return found

@@ -1,4 +1,4 @@
-"""Unlikelihood through the engine is the plain PyTorch one: any ranks, ZeRO stage, layout.
+"""Unlikelihood through the engine is the plain PyTorch one: any ranks, ZeRO stage, layout, slices.
 
 Eighteen steps under the three normalisations, among them steps without negatives, of negatives
 alone, and with negatives of a task that has no positive there.
@@ -7,20 +7,15 @@ alone, and with negatives of a task that has no positive there.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from engine_worker import ALPHAS, LR, NEGATIVE_WEIGHT, STEPS, STORE, small_model
+from rank_processes import RankProcesses
+from test_run import overrides
 
-from tests.shared_data import REPOSITORY
-
-HERE = Path(__file__).resolve().parent
 CASES = {
     ranks: [
         {"stage": stage, "micro": micro, "packing": packing}
@@ -35,11 +30,26 @@ CASES = {
     ]
     for ranks in (1, 2)
 }
+# The model has four heads and two for keys and values: four ranks get copies of the latter.
+CASES[2] += [
+    {"stage": 3, "micro": 1, "packing": True, "sequence": 2, "checkpointing": True},
+    {"stage": 1, "micro": 3, "packing": False, "sequence": 2},
+]
+CASES[4] = [
+    {"stage": 0, "micro": 1, "packing": True, "sequence": 2},
+    {"stage": 3, "micro": 2, "packing": True, "sequence": 2},
+    {"stage": 2, "micro": 1, "packing": True, "sequence": 4, "checkpointing": True},
+]
+EVERY = [(ranks, number) for ranks, cases in CASES.items() for number in range(len(cases))]
 TASKS = len(STORE.tasks)
 
 
-def reference(negative_weight: float) -> list[list[Any]]:
-    """Row by row through Hugging Face's own model and autograd; the loss written out by hand."""
+def reference(negative_weight: float) -> tuple[list[list[Any]], dict[str, list[float]]]:
+    """Row by row through Hugging Face's own model and autograd; the loss written out by hand.
+
+    Returns:
+        Every step's figures, and the last weights.
+    """
     torch.set_num_threads(1)
     model = small_model("eager")
     decayed = [p for p in model.parameters() if p.ndim >= 2]
@@ -71,7 +81,7 @@ def reference(negative_weight: float) -> list[list[Any]]:
                 p[task] += float(log_p.detach().exp().sum())
                 count[task] += len(log_p)
         curve.append([nll.tolist(), p.tolist(), count.tolist(), loss.item(), float(norm)])
-    return curve
+    return curve, {name: one.flatten().tolist() for name, one in model.named_parameters()}
 
 
 def by_hand(
@@ -99,41 +109,42 @@ def by_hand(
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Any]]:
+def results(
+    tmp_path_factory: pytest.TempPathFactory, server: RankProcesses
+) -> dict[int, list[Any]]:
     """Ranks -> the curve of each case, one launch per world size."""
     root = tmp_path_factory.mktemp("negatives")
     found = {}
     for ranks, cases in CASES.items():
         given, made = root / f"cases{ranks}.json", root / f"results{ranks}.json"
         given.write_text(json.dumps(cases), encoding="utf-8")
-        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}"]
-        command += ["--standalone", str(HERE / "engine_worker.py"), str(given), str(made)]
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=400,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
-            check=False,
+        outcome = server.run(
+            overrides(root, "unused"),
+            ranks=ranks,
+            command="engine_worker:command",
+            environment={"ENGINE_CASES": str(given), "ENGINE_RESULTS": str(made)},
+            timeout=500,
         )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+        assert set(outcome.codes.values()) == {0}, str(outcome)
         found[ranks] = json.loads(made.read_text(encoding="utf-8"))
     return found
 
 
 @pytest.fixture(scope="module")
-def expected() -> list[list[Any]]:
+def expected() -> tuple[list[list[Any]], dict[str, list[float]]]:
     return reference(NEGATIVE_WEIGHT)
 
 
-@pytest.mark.parametrize("number", range(6))
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize(("ranks", "number"), EVERY)
 def test_equals_plain_pytorch(
-    results: dict[int, list[Any]], expected: list[list[Any]], ranks: int, number: int
+    results: dict[int, list[Any]],
+    expected: tuple[list[list[Any]], dict[str, list[float]]],
+    ranks: int,
+    number: int,
 ) -> None:
-    curve = results[ranks][number]
-    assert len(curve) == len(expected) == 18
-    for got, wanted in zip(curve, expected, strict=True):
+    curve, (wanted_curve, _) = results[ranks][number]["figures"], expected
+    assert len(curve) == len(wanted_curve) == 18
+    for got, wanted in zip(curve, wanted_curve, strict=True):
         for name, one, other in zip(
             ("nll", "negative_p", "negative_tokens", "loss"), got[:-1], wanted[:-1], strict=True
         ):
@@ -141,10 +152,27 @@ def test_equals_plain_pytorch(
         assert got[-1] == pytest.approx(wanted[-1], rel=2e-3)
 
 
-def test_the_negatives_matter(expected: list[list[Any]]) -> None:
+@pytest.mark.parametrize(("ranks", "number"), EVERY)
+def test_the_weights_are_plain_pytorch_s(
+    results: dict[int, list[Any]],
+    expected: tuple[list[list[Any]], dict[str, list[float]]],
+    ranks: int,
+    number: int,
+) -> None:
+    weights, wanted = results[ranks][number]["weights"], expected[1]
+    assert weights.keys() == wanted.keys()
+    for name in wanted.keys() - {f"model.layers.{n}.self_attn.k_proj.bias" for n in range(2)}:
+        # a key's bias has no gradient but noise, which Adam blows up
+        one, other = np.array(weights[name]), np.array(wanted[name])
+        assert np.linalg.norm(one - other) < 1e-3 * np.linalg.norm(other), name
+
+
+def test_the_negatives_matter(
+    expected: tuple[list[list[Any]], dict[str, list[float]]],
+) -> None:
     # Agreement on a term too small to see would say nothing. Step 12 has the whole store.
-    without = reference(0.0)
-    with_them, alone = (sum(curve[12][1]) for curve in (expected, without))
+    curve, (without, _) = expected[0], reference(0.0)
+    with_them, alone = (sum(one[12][1]) for one in (curve, without))
     assert with_them < 0.95 * alone
-    assert expected[3][4] > 1e-2, "a step of negatives alone has a gradient"
+    assert curve[3][4] > 1e-2, "a step of negatives alone has a gradient"
     assert without[3][4] == 0.0

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
 from data_modules.faults import ConfigFault
 from trainer.config.schema import Config, Offload, OptimizerConfig, Precision, ZeroConfig
-from trainer.deepspeed_config import EXTRA_KEYS, deepspeed_config
+from trainer.deepspeed_config import EXTRA_KEYS, ZEROPP_KEYS, deepspeed_config, quantised_faults
 
 
 def config(**zero: Any) -> Config:
@@ -52,6 +53,59 @@ def test_sections_of_every_stage_are_valid(stage: int) -> None:
     assert ("stage3_prefetch_bucket_size" in section) is (stage == 3)
 
 
+def test_zeropp() -> None:
+    names = ("hpz_partition_size", "quantized_weights", "quantized_gradients")
+    plain = deepspeed_config(config(stage=3), 4)
+    values = dict(zip(names, (4, True, True), strict=True))
+    built = deepspeed_config(config(stage=3, **values), 4)
+    for name, value in values.items():
+        section = built["zero_optimization"]
+        assert section[f"zero_{name}"] == getattr(DeepSpeedZeroConfig(**section), f"zero_{name}")
+        assert section[f"zero_{name}"] == value
+        assert plain["zero_optimization"][f"zero_{name}"] == getattr(ZeroConfig(), name)
+    # the kernels read gradients as fp16, whatever they are
+    assert built["communication_data_type"] == "fp16"
+    assert "communication_data_type" not in deepspeed_config(
+        config(stage=3, quantized_weights=True), 4
+    )
+
+
+@pytest.mark.parametrize(
+    ("extra", "where"),
+    [
+        ({"communication_data_type": "bfp16"}, "zero.extra.communication_data_type"),
+        *(
+            (
+                {"zero_optimization": {key: 2}},
+                f"zero.extra.zero_optimization.{key}",
+            )
+            for key in sorted(ZEROPP_KEYS)
+        ),
+    ],
+)
+@pytest.mark.parametrize("stage", [2, 3])
+def test_zeropp_is_not_set_past_its_own_fields(
+    stage: int, extra: dict[str, Any], where: str
+) -> None:
+    with pytest.raises(ConfigFault) as caught:
+        deepspeed_config(config(stage=stage, quantized_gradients=True, extra=extra), 4)
+    assert [fault.where for fault in caught.value.faults] == [where]
+
+
+def test_weights_that_would_be_quantised_with_padding() -> None:
+    sizes = {"whole": (1024, 768), "odd": (1001, 1000), "small": (77, 11)}
+    parameters = [
+        (name, torch.nn.Parameter(torch.empty(size, device="meta"))) for name, size in sizes.items()
+    ]
+    zero = ZeroConfig(stage=3, quantized_weights=True)
+    (fault,) = quantised_faults(zero, parameters, 16)
+    assert fault.seen == "true with odd of 1001000 elements on 16 ranks"
+    assert fault.rule == "the elements must be a multiple of 8 times the ranks, 128"
+    assert list(quantised_faults(zero, parameters, 5)) != []
+    assert list(quantised_faults(zero, parameters[:1], 16)) == []
+    assert list(quantised_faults(ZeroConfig(stage=3), parameters, 16)) == []
+
+
 @pytest.mark.parametrize("device", ["optimizer", "parameters"])
 def test_offloading(device: str) -> None:
     built = deepspeed_config(config(stage=3, **{f"offload_{device}": Offload.cpu}), 2)
@@ -81,7 +135,7 @@ def test_clipping_is_left_to_whoever_tells_the_norm(
 def test_extra_keys_are_added() -> None:
     extra = {
         "wall_clock_breakdown": True,
-        "zero_optimization": {"sub_group_size": 1000, "zero_hpz_partition_size": 2},
+        "zero_optimization": {"sub_group_size": 1000, "stage3_max_live_parameters": 2},
     }
     built = deepspeed_config(config(stage=3, extra=extra), 2)
     plain = deepspeed_config(config(stage=3), 2)
@@ -89,7 +143,7 @@ def test_extra_keys_are_added() -> None:
     section = built.pop("zero_optimization")
     assert section == plain.pop("zero_optimization") | extra["zero_optimization"]
     assert built == plain | {"wall_clock_breakdown": True}
-    assert extra["zero_optimization"] == {"sub_group_size": 1000, "zero_hpz_partition_size": 2}
+    assert extra["zero_optimization"] == {"sub_group_size": 1000, "stage3_max_live_parameters": 2}
 
 
 def faults(extra: dict[str, Any], stage: int = 3) -> list[tuple[str, str]]:
@@ -126,10 +180,10 @@ def test_a_field_set_by_its_other_name_is_refused() -> None:
 
 
 def test_values_of_the_wrong_type_are_refused() -> None:
-    section = {"sub_group_size": "many", "zero_hpz_partition_size": -1}
+    section = {"sub_group_size": "many", "stage3_max_live_parameters": -1}
     assert faults({"zero_optimization": section}) == [
         ("zero.extra.zero_optimization.sub_group_size", "'many'"),
-        ("zero.extra.zero_optimization.zero_hpz_partition_size", "-1"),
+        ("zero.extra.zero_optimization.stage3_max_live_parameters", "-1"),
     ]
 
 

@@ -94,7 +94,8 @@ def made(
         source_weights=weights,
     )
     phases = place({"mix": phase}, {"mix": plan.steps})
-    return plan_json(Data({"mix": plan}), phases, config, 1), phases, config  # type: ignore[arg-type]
+    ranks = config.sequence_parallel_size  # one group
+    return plan_json(Data({"mix": plan}), phases, config, ranks), phases, config  # type: ignore[arg-type]
 
 
 def warned(*args: Any, **sizes: int) -> list[str]:
@@ -137,6 +138,19 @@ def test_the_table_shows_shares_negatives_and_factors() -> None:
     plain = shown(PhaseConfig(epochs=1.0))
     assert "negatives" not in plain
     assert "importance" not in plain
+
+
+def test_ranks_that_share_sequences_are_packed_as_one() -> None:
+    phase, shared = PhaseConfig(epochs=1.0), config_of(sequence_parallel_size=4)
+    assert "derived: 1 rank(s), " in shown(phase)
+    assert "derived: 4 rank(s) in groups of 4, " in shown(phase, shared)
+    alone = config_of(micro_batch_size=4)
+    shared.micro_batch_size = 4
+    alone.data.packing = shared.data.packing = False
+    one, four = (made(phase, config)[0] for config in (alone, shared))
+    assert (one["sequence_parallel_size"], four["sequence_parallel_size"]) == (1, 4)
+    efficiency = [plan["phases"]["mix"]["packing_efficiency"] for plan in (one, four)]
+    assert efficiency[0] == efficiency[1] < 1
 
 
 def test_the_table_shows_sources_of_different_weight() -> None:

@@ -180,9 +180,13 @@ class OptimizerConfig:
 
 @dataclass
 class ZeroConfig:
-    """DeepSpeed ZeRO.
+    """DeepSpeed ZeRO, and ZeRO++ (arXiv 2306.10209), which saves traffic between hosts under stage 3.
 
     Attributes:
+        hpz_partition_size: ranks of a host that hold one whole copy of the weights among them, so that
+            the backward pass gathers inside the host (hpZ); 1 keeps no such copy.
+        quantized_weights: gather weights as 8-bit blocks (qwZ); GPUs only.
+        quantized_gradients: reduce gradients as 4-bit and 8-bit blocks (qgZ); GPUs only.
         extra: further DeepSpeed keys, checked against DeepSpeed's own configuration classes.
     """
 
@@ -192,6 +196,9 @@ class ZeroConfig:
     reduce_bucket_size: int = 50_000_000
     allgather_bucket_size: int = 50_000_000
     overlap_comm: bool = True
+    hpz_partition_size: int = 1
+    quantized_weights: bool = False
+    quantized_gradients: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -420,8 +427,10 @@ class Config:
             that run directory.
         init_from: start from this model directory instead of the previous phase or the model.
         global_batch_size: rows per optimizer step, over all ranks.
-        micro_batch_size: rows of one forward per rank; with packing, its token budget in units of
-            ``data.max_seq_len``.
+        micro_batch_size: rows of one forward per rank, or per group of ranks that share sequences; with
+            packing, its token budget in units of ``data.max_seq_len``.
+        sequence_parallel_size: ranks that share each micro-batch, a slice of its tokens each (Ulysses,
+            arXiv 2309.14509), for sequences whose activations one GPU cannot hold.
         deterministic: use deterministic kernels only; slower.
     """
 
@@ -432,6 +441,7 @@ class Config:
     init_from: str | None = None
     global_batch_size: int = 64
     micro_batch_size: int = 1
+    sequence_parallel_size: int = 1
     precision: Precision = Precision.bf16
     deterministic: bool = False
     data: DataConfig = field(default_factory=DataConfig)

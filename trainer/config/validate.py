@@ -22,14 +22,18 @@ from trainer.config.validate_data import data_faults
 from trainer.config.validate_keeping import keeping_faults
 from trainer.config.validate_mixture import curriculum_faults
 from trainer.config.validate_names import name_faults
+from trainer.config.validate_parallel import device_faults, parallel_faults
 from trainer.deepspeed_config import deepspeed_config
 
 #: Signs of life that fit into the stall timeout: a late one is no death.
 _LEAST_HEARTBEATS = 3
 
 
-def validate(config: Config, dp_world_size: int) -> None:
+def validate(config: Config, dp_world_size: int | None) -> None:
     """Check the whole configuration.
+
+    Args:
+        dp_world_size: ranks of the training; None where nothing is trained.
 
     Raises:
         ConfigFault: listing every fault found.
@@ -42,6 +46,7 @@ def validate(config: Config, dp_world_size: int) -> None:
         *_batch(config, dp_world_size),
         *_model(config),
         *_zero(config),
+        *parallel_faults(config, dp_world_size),
         *_updates(config),
         *_evaluation(config),
         *keeping_faults(config),
@@ -64,14 +69,32 @@ def _run(config: Config) -> Iterator[Fault]:
             yield fault
 
 
-def _batch(config: Config, dp_world_size: int) -> Iterator[Fault]:
+def validate_device(config: Config, cuda: bool) -> None:
+    """Check that the machine that trains can do what is asked of it.
+
+    Args:
+        cuda: it has GPUs.
+
+    Raises:
+        ConfigFault: listing every fault found.
+    """
+    faults = list(device_faults(config, cuda))
+    if faults:
+        raise ConfigFault(faults)
+
+
+def _batch(config: Config, dp_world_size: int | None) -> Iterator[Fault]:
     faults: list[Fault] = []
     at_least("micro_batch_size", config.micro_batch_size, 1, faults)
     at_least("global_batch_size", config.global_batch_size, 1, faults)
-    if not faults:
-        unit = dp_world_size * (1 if config.data.packing else config.micro_batch_size)
+    parts = max(1, config.sequence_parallel_size)
+    if not faults and dp_world_size is not None:
+        groups = max(1, dp_world_size // parts)
+        unit = groups * (1 if config.data.packing else config.micro_batch_size)
         if config.global_batch_size % unit:
-            of_what = f"{dp_world_size} ranks"
+            of_what = f"{groups} ranks"
+            if parts > 1:
+                of_what = f"{groups} groups of {parts} ranks"
             if not config.data.packing:
                 of_what += f" x micro_batch_size {config.micro_batch_size}"
             below = config.global_batch_size // unit * unit

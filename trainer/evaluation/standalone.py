@@ -27,7 +27,7 @@ def evaluate_directory(config: Config) -> Evaluation:
         UserFault: on every rank, before anything is evaluated.
     """
     ranks = distributed.ranks_from_environment()
-    validate(config, ranks.world_size)
+    validate(config, dp_world_size=None)
     quieten_libraries()
     distributed.set_threads(config.cluster, ranks)
     data = make_data(config, config.init_from)

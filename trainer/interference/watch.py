@@ -123,6 +123,7 @@ class GradientProbe:
             self.rank,
             self.engine.world_size,
             self.config.micro_batch_size,
+            self.config.sequence_parallel_size,
         )
 
 

@@ -157,7 +157,9 @@ class Network:
         else:
             switch = self.machines[self._switch]
             plug = ("link", "add", f"to-{name}", "type", "veth", "peer", "name", "eth0")
-            switch.run("ip", "link", "del", f"to-{name}", check=False)  # of a machine that was killed
+            switch.run(
+                "ip", "link", "del", f"to-{name}", check=False
+            )  # of a machine that was killed
             # not by switch.run: a process is named by the number that this machine knows it by
             into = f"--net=/proc/{switch.first_pid}/ns/net"
             command = ["nsenter", into, "ip", *plug, "netns", str(machine.first_pid)]

@@ -167,7 +167,9 @@ class SlurmCluster:
         """What the log of jobs tells of each end of a job: JobState, ExitCode, NodeList ..."""
         path = self.folder / "log/ended.txt"
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        entries = [dict(part.split("=", 1) for part in line.split() if "=" in part) for line in lines]
+        entries = [
+            dict(part.split("=", 1) for part in line.split() if "=" in part) for line in lines
+        ]
         return [entry for entry in entries if entry["JobId"] == str(number)]
 
     def story(self, number: int) -> str:
@@ -181,7 +183,9 @@ class SlurmCluster:
 
     def node_state(self, name: str) -> str:
         """State of a node, such as ``idle``, ``mixed`` or ``down``; with ``*`` it does not answer."""
-        return self.run("sinfo", "--noheader", f"--nodes={name}", "--partition=main", "-o%T").strip()
+        return self.run(
+            "sinfo", "--noheader", f"--nodes={name}", "--partition=main", "-o%T"
+        ).strip()
 
     def kill_node(self, name: str) -> None:
         """Its power fails."""
@@ -208,10 +212,14 @@ class SlurmCluster:
         """Wait until no job is left and every node is idle."""
         for number in self.run("squeue", "--noheader", "-o%A").split():
             self.run("scancel", number)
-        wanted = {"idle"}
+        for name in NODES:
+            if "down" in self.node_state(name):  # started anew it is taken back at once
+                self.mend_cable(name)
+                self.kill_node(name)
+                self.start_node(name)
 
         def settled() -> bool:
-            return {self.node_state(name) for name in NODES} == wanted
+            return {self.node_state(name) for name in NODES} == {"idle"}
 
         wait_until(settled, timeout, lambda: self.run("sinfo", "--Node", "--long"))
 
@@ -228,7 +236,9 @@ class SlurmCluster:
         key.chmod(0o400)
         gpus = [folder / f"gpus/{number}" for number in range(2)]
         for gpu in gpus:
-            os.mknod(gpu, 0o666 | 0o020000, os.makedev(1, 3))  # what /dev/null is: a device to hand out
+            os.mknod(
+                gpu, 0o666 | 0o020000, os.makedev(1, 3)
+            )  # what /dev/null is: a device to hand out
         addresses = self._network.addresses
         nodes = "\n".join(
             f"NodeName={name} NodeAddr={addresses[name]} Port=6818 CPUs=4 RealMemory=4000 "

@@ -49,7 +49,6 @@ def undisturbed(slurm_session: SlurmCluster, root: Path) -> Path:
         f"--output={root}/undisturbed-%j.out",
         str(REPOSITORY / "slurm/train.sbatch"),
         *small_run(root, run.name),
-        folder=REPOSITORY,
     )
     ended = slurm_session.wait_for(job, "COMPLETED", timeout=2 * START_S)
     assert ended["ExitCode"] == "0:0"

@@ -30,7 +30,8 @@ echo ready
 exec cat
 """
 _PROBE = """
-ip link add b type bridge && ip link add v type veth peer name w && ip link set v master b
+ip link add name eth0 type bridge && ip link add name one type veth peer name two &&
+ip link set one master eth0
 """
 
 
@@ -84,16 +85,17 @@ class Machine:
         (first,) = psutil.Process(self._outer.pid).children()
         self.first_pid: int = first.pid
 
-    def command(self, words: Sequence[str]) -> list[str]:
+    def command(self, words: Sequence[str], folder: Path = Path("/")) -> list[str]:
         """The command line that runs a command in here."""
         entered = ["nsenter", f"--target={self.first_pid}", "--net", "--uts", "--mount", "--pid"]
-        return [*entered, "--", *words]
+        # nsenter itself leaves the folder that it was started in
+        return [*entered, "--", "env", f"--chdir={folder}", *words]
 
     def run(
         self,
         *words: str,
         environment: Mapping[str, str] | None = None,
-        folder: Path | None = None,
+        folder: Path = Path("/"),
         timeout: float = 60,
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
@@ -103,13 +105,12 @@ class Machine:
             RuntimeError: it failed and ``check`` is set; with what it wrote.
         """
         done = subprocess.run(
-            self.command(words),
+            self.command(words, folder),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout,
             env=environment,
-            cwd=folder,
             check=False,
         )
         if check and done.returncode != 0:

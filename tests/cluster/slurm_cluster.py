@@ -115,19 +115,19 @@ class SlurmCluster:
         """Where commands run that talk to SLURM."""
         return self._network.machines[CONTROL]
 
-    def run(self, *words: str, folder: Path | None = None, timeout: float = 120) -> str:
+    def run(self, *words: str, folder: Path = REPOSITORY, timeout: float = 120) -> str:
         """Run a command that talks to SLURM, and give back what it printed."""
         return self.attempt(*words, folder=folder, timeout=timeout, check=True).stdout
 
     def attempt(
-        self, *words: str, folder: Path | None = None, timeout: float = 120, check: bool = False
+        self, *words: str, folder: Path = REPOSITORY, timeout: float = 120, check: bool = False
     ) -> subprocess.CompletedProcess[str]:
         """The same for one that may fail."""
         return self.control.run(
             *words, environment=self.environment, folder=folder, timeout=timeout, check=check
         )
 
-    def sbatch(self, *words: str, folder: Path | None = None) -> int:
+    def sbatch(self, *words: str, folder: Path = REPOSITORY) -> int:
         """Submit a job and give back its number."""
         return int(self.run("sbatch", "--parsable", *words, folder=folder).split(";")[0])
 

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 from slurm_cluster import SlurmCluster
-from slurm_runs import (
-    START_S,
-    assert_same,
-    log_of,
-    on_slurm,
-    small_run,
-    submit,
-    wait_for_step,
-)
+from slurm_runs import START_S, SlurmRun
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 
@@ -22,61 +15,64 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 def rank_pids(slurm: SlurmCluster, node: str) -> list[str]:
     """Processes of a node that train."""
     lines = slurm.on_node(node, "ps", "-eo", "pid,args").splitlines()
-    words = [line.split(None, 2) for line in lines]
-    return [one[0] for one in words if len(one) > 2 and "-u" in one[2].split()[:1]]
+    return [line.split()[0] for line in lines if " -u " in line and "gated_train.py" in line]
 
 
 def test_asked_to_leave(slurm: SlurmCluster, undisturbed: Path, root: Path) -> None:
-    run = root / "asked"
-    (job,) = submit(
-        slurm,
-        [*small_run(root, run.name), *on_slurm("cluster.partition=low", "cluster.retries=1")],
-    )
-    name = str(job)
+    run = SlurmRun(slurm, root, "asked", "cluster.partition=low", "cluster.retries=1")
+    run.gates.close(3)
+    (job,) = run.submit()
+    name, step = str(job), 3
 
     def preempt() -> None:
-        other = slurm.sbatch(
-            "--nodes=3", "--exclusive", f"--output={root}/other", "--wrap", "sleep 1"
-        )
-        slurm.wait_for(other, timeout=START_S)
+        slurm.sbatch("--nodes=3", "--exclusive", f"--output={root}/other", "--wrap=sleep 1")
 
     def kill_a_rank() -> None:
         node = slurm.job(job)["BatchHost"]
         slurm.on_node(node, "kill", "-KILL", rank_pids(slurm, node)[0])
 
-    acts = {
-        3: lambda: slurm.run("scancel", "--batch", "--signal=USR1", name),
-        6: lambda: slurm.run("scancel", "--signal=USR1", name),
-        9: preempt,
-        12: lambda: slurm.run("scontrol", "requeue", name),
-        15: kill_a_rank,
-    }
-    for restarts, (step, act) in enumerate(acts.items()):
-        slurm.wait_for_start(job, restarts, timeout=START_S)
-        wait_for_step(slurm, job, run, step)
+    acts = (
+        lambda: slurm.run("scancel", "--batch", "--signal=USR1", name),
+        lambda: slurm.run("scancel", "--signal=USR1", name),
+        preempt,
+        lambda: slurm.run("scontrol", "requeue", name),
+        kill_a_rank,
+    )
+    for restarts, act in enumerate(acts):
+        run.wait_at(step, job)
         act()
+        time.sleep(1)  # signals are on their way
+        run.gates.open(step)
         slurm.wait_for_start(job, restarts + 1, timeout=START_S)
+        step = run.newest_step + 2
+        run.gates.close(step)
+    run.wait_at(step, job)
+    run.gates.open(step)
     ended = slurm.wait_for(job, "COMPLETED", timeout=2 * START_S)
     assert (ended["ExitCode"], ended["Restarts"]) == ("0:0", str(len(acts)))
-    assert log_of(run, job).count("Resumes behind step") == len(acts)
-    assert_same(run, undisturbed)
+    assert run.log(job).count("Resumes behind step") == len(acts)
+    run.assert_same(undisturbed)
 
 
 def test_a_node_crashes_and_another_is_cut_off(
     slurm: SlurmCluster, undisturbed: Path, root: Path
 ) -> None:
-    run = root / "lost"
-    (job,) = submit(slurm, [*small_run(root, run.name), *on_slurm("cluster.retries=0")])
-    slurm.wait_for_start(job, 0)
-    wait_for_step(slurm, job, run, 5)
+    run = SlurmRun(slurm, root, "lost", "cluster.retries=0")
+    run.gates.close(6)
+    (job,) = run.submit()
+    run.wait_at(6, job)
     slurm.kill_node("n2")
+    run.gates.open(6)
     slurm.wait_for_start(job, 1, timeout=START_S)
     slurm.start_node("n2")
+    step = run.newest_step + 3
+    run.gates.close(step)
     host = slurm.job(job)["BatchHost"]
-    wait_for_step(slurm, job, run, 12)
+    run.wait_at(step, job)
     slurm.cut_cable(host)
+    run.gates.open(step)
     slurm.wait_for_start(job, 2, timeout=START_S)
     assert slurm.job(job)["BatchHost"] != host
     ended = slurm.wait_for(job, "COMPLETED", timeout=2 * START_S)
     assert (ended["ExitCode"], ended["Restarts"]) == ("0:0", "2")
-    assert_same(run, undisturbed)
+    run.assert_same(undisturbed)

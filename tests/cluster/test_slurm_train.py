@@ -2,52 +2,46 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
+from launching import steps_of
 from slurm_cluster import REPOSITORY, SlurmCluster
-from slurm_runs import (
-    START_S,
-    assert_same,
-    log_of,
-    on_slurm,
-    small_run,
-    submit,
-    wait_for_step,
-)
+from slurm_runs import START_S, STEPS, SlurmRun, small_run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
-
-
-def status_of(slurm: SlurmCluster, run: Path) -> str:
-    return slurm.run(sys.executable, str(REPOSITORY / "launch/status.py"), str(run))
 
 
 def test_two_nodes_train_what_one_does_and_a_cancelled_job_stays_away(
     slurm: SlurmCluster, undisturbed: Path, root: Path
 ) -> None:
-    run = root / "two_nodes"
-    given = [*small_run(root, run.name), *on_slurm()]
-    (first,) = submit(slurm, given)
-    wait_for_step(slurm, first, run, 9)
-    told = status_of(slurm, run)
-    assert f"{first} RUNNING" in told
-    assert "specialize" in told
-    assert f"of {21}" in told
+    run = SlurmRun(slurm, root, "two_nodes")
+    run.gates.close(9)
+    (first,) = run.submit()
+    run.wait_at(9, first)
+    told = run.status()
+    (newest,) = [one for one in steps_of(run.folder) if one["step"] == run.newest_step]
+    assert newest["step"] in (7, 8)  # figures come a step late
+    for one in (
+        f"{first} RUNNING",
+        newest["phase"],
+        f"{(newest['step'] - 1) % 7 + 1}/7 of {STEPS}",
+        f"{newest['loss']:.3f}",
+    ):
+        assert one in told, told
     slurm.run("scancel", str(first))
     ended = slurm.wait_for(first, "CANCELLED")
     assert ended["Restarts"] == "0"
     assert [one["JobState"] for one in slurm.ended(first)] == ["CANCELLED"]
 
     # the same command again is another job, which goes on
-    (second,) = submit(slurm, given)
+    run.gates.open(9)
+    (second,) = run.submit()
     job = slurm.wait_for(second, "COMPLETED", timeout=2 * START_S)
-    assert job["ExitCode"] == "0:0"
-    assert job["NumNodes"] == "2"
-    assert "Resumes behind step" in log_of(run, second)
-    assert_same(run, undisturbed)
-    assert "finished" in status_of(slurm, run)
+    assert (job["ExitCode"], job["NumNodes"]) == ("0:0", "2")
+    assert "Resumes behind step" in run.log(second)
+    run.assert_same(undisturbed)
+    assert "finished" in run.status()
 
 
 def test_a_fault_of_the_users_ends_with_2_and_does_not_come_back(
@@ -55,15 +49,15 @@ def test_a_fault_of_the_users_ends_with_2_and_does_not_come_back(
 ) -> None:
     script, log = str(REPOSITORY / "slurm/train.sbatch"), f"--output={root}/fault-%j.out"
     given = small_run(root, "fault")
-    # one that composing finds, and one that only training does: two ranks cannot share a row
-    for more, named in (("no.such=key", "no.such"), ("global_batch_size=1", "global_batch_size")):
-        job = slurm.sbatch("--nodes=2", log, script, *given, more, folder=REPOSITORY)
+    # one that composing finds, and one that only training does
+    for more, named in (("no.such=key", "no.such"), ("resume=/nowhere", "resume")):
+        job = slurm.sbatch("--nodes=2", log, script, *given, more)
         ended = slurm.wait_for(job, "FAILED", timeout=START_S)
         assert (ended["ExitCode"], ended["Restarts"]) == ("2:0", "0")
         assert named in (root / f"fault-{job}.out").read_text(encoding="utf-8")
 
 
-def test_an_undisturbed_job_by_hand_tells_its_turn_and_end(undisturbed: Path, root: Path) -> None:
+def test_a_job_by_hand_tells_its_turn_and_its_end(undisturbed: Path, root: Path) -> None:
     (log,) = root.glob("undisturbed-*.out")
     text = log.read_text(encoding="utf-8")
     number = log.stem.removeprefix("undisturbed-")

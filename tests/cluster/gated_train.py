@@ -9,10 +9,13 @@ time at least, so that a run does not come to its end before a signal does.
 from __future__ import annotations
 
 import os
-import runpy
 import sys
 import time
 from pathlib import Path
+
+from launch.composing import start
+from launch.train import command
+from trainer.config.schema import Config
 
 TRAIN = str(Path(__file__).resolve().parents[2] / "launch/train.py")
 VARIABLE = "POLYPHASE_TEST_GATES"
@@ -44,8 +47,8 @@ class Gates:
         self.closed(step).unlink()
 
 
-def wait_at_gates() -> None:
-    """Make this rank heed gates."""
+def train(config: Config) -> None:
+    """Train, heeding gates."""
     from trainer import phase_steps
 
     gates, seed_generators = Gates(Path(os.environ[VARIABLE])), phase_steps.seed_generators
@@ -59,12 +62,11 @@ def wait_at_gates() -> None:
         seed_generators(seed, step, rank)
 
     phase_steps.seed_generators = gated
+    command(config)
 
 
 if __name__ == "__main__":
     given = sys.argv[1:]
     if given[0] == sys.executable:  # in front of a command
         os.execv(given[0], [__file__ if one == TRAIN else one for one in given])
-    wait_at_gates()
-    sys.argv[0] = TRAIN
-    runpy.run_path(TRAIN, run_name="__main__")
+    start(train)

@@ -50,7 +50,7 @@ def test_a_fault_of_the_users_ends_with_2_and_does_not_come_back(
     script, log = str(REPOSITORY / "slurm/train.sbatch"), f"--output={root}/fault-%j.out"
     given = small_run(root, "fault")
     # one that composing finds, and one that only training does
-    for more, named in (("no.such=key", "no.such"), ("resume=/nowhere", "resume")):
+    for more, named in (("no.such=key", "no: unknown key"), ("resume=/nowhere", "resume")):
         job = slurm.sbatch("--nodes=2", log, script, *given, more)
         ended = slurm.wait_for(job, "FAILED", timeout=START_S)
         assert (ended["ExitCode"], ended["Restarts"]) == ("2:0", "0")

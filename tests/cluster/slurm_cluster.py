@@ -201,8 +201,9 @@ class SlurmCluster:
         self._network.cut_cable(name)
 
     def mend_cable(self, name: str) -> None:
-        """Join it again."""
+        """Join it again; without being asked the controller takes a minute to look for it."""
         self._network.mend_cable(name)
+        self.run("scontrol", "reconfigure")
 
     def on_node(self, name: str, *words: str) -> str:
         """Run a command on a node, and give back what it printed."""

@@ -76,6 +76,15 @@ class SlurmRun:
 
         wait_until(reached, START_S, lambda: self.slurm.story(job))
 
+    def wait_for_words(self, words: str, times: int, job: int) -> None:
+        """Wait until a job has printed something so many times."""
+
+        def printed() -> bool:
+            assert self.slurm.state(job) not in ENDED, self.slurm.story(job)
+            return self.log(job).count(words) >= times
+
+        wait_until(printed, START_S, lambda: self.slurm.story(job))
+
     @property
     def newest_step(self) -> int:
         """The last step in the metrics."""

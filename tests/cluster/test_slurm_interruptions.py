@@ -57,7 +57,9 @@ def test_asked_to_leave(slurm: SlurmCluster, undisturbed: Path, root: Path) -> N
 def test_a_node_crashes_and_another_is_cut_off(
     slurm: SlurmCluster, undisturbed: Path, root: Path
 ) -> None:
-    run = SlurmRun(slurm, root, "lost", "cluster.retries=0")
+    # a node that was cut off finds out later than SLURM does
+    watch = ("cluster.stall_timeout_s=200", "cluster.process_group_timeout_s=300")
+    run = SlurmRun(slurm, root, "lost", "cluster.retries=0", *watch)
     run.gates.close(6)
     (job,) = run.submit()
     run.wait_at(6, job)
@@ -67,12 +69,17 @@ def test_a_node_crashes_and_another_is_cut_off(
     slurm.start_node("n2")
     step = run.newest_step + 3
     run.gates.close(step)
-    host = slurm.job(job)["BatchHost"]
     run.wait_at(step, job)
+    # where rank 0 is: it lives on behind the cut, and has the run's lock
+    host = slurm.job(job)["BatchHost"]
     slurm.cut_cable(host)
-    run.gates.open(step)
     slurm.wait_for_start(job, 2, timeout=START_S)
     assert slurm.job(job)["BatchHost"] != host
+    run.wait_for_words("waiting up to", 1, job)
+    slurm.mend_cable(host)
+    # the node is back, and SLURM ends there what is left of the second turn, before the third goes on
+    run.wait_for_words("Resumes behind step", 2, job)
+    run.gates.open(step)
     ended = slurm.wait_for(job, "COMPLETED", timeout=2 * START_S)
     assert (ended["ExitCode"], ended["Restarts"]) == ("0:0", "2")
     run.assert_same(undisturbed)

@@ -131,16 +131,16 @@ class SlurmCluster:
         """Submit a job and give back its number."""
         return int(self.run("sbatch", "--parsable", *words, folder=folder).split(";")[0])
 
-    def job(self, number: int) -> dict[str, str]:
+    def job(self, number: int | str) -> dict[str, str]:
         """What ``scontrol show job`` tells: JobState, ExitCode, Restarts, BatchHost, NodeList ..."""
         line = self.run("scontrol", "show", "job", "--oneliner", str(number))
         return dict(part.split("=", 1) for part in line.split() if "=" in part)
 
-    def state(self, number: int) -> str:
+    def state(self, number: int | str) -> str:
         """State of a job."""
         return self.job(number)["JobState"]
 
-    def wait_for(self, number: int, *states: str, timeout: float = 120) -> dict[str, str]:
+    def wait_for(self, number: int | str, *states: str, timeout: float = 120) -> dict[str, str]:
         """Wait until a job has one of these states; any end is one if none is named."""
         wanted: Collection[str] = states or ENDED
 
@@ -152,7 +152,18 @@ class SlurmCluster:
         wait_until(reached, timeout, lambda: self.story(number))
         return self.job(number)
 
-    def wait_for_start(self, number: int, restarts: int, timeout: float = 120) -> dict[str, str]:
+    def wait_until_there(self, path: Path, number: int | str, timeout: float = 120) -> None:
+        """Wait until a job that has not ended made a file."""
+
+        def there() -> bool:
+            assert self.state(number) not in ENDED, self.story(number)
+            return path.exists()
+
+        wait_until(there, timeout, lambda: self.story(number))
+
+    def wait_for_start(
+        self, number: int | str, restarts: int, timeout: float = 120
+    ) -> dict[str, str]:
         """Wait until a job runs that came back so many times."""
 
         def runs() -> bool:
@@ -163,7 +174,7 @@ class SlurmCluster:
         wait_until(runs, timeout, lambda: self.story(number))
         return self.job(number)
 
-    def ended(self, number: int) -> list[dict[str, str]]:
+    def ended(self, number: int | str) -> list[dict[str, str]]:
         """What the log of jobs tells of each end of a job: JobState, ExitCode, NodeList ..."""
         path = self.folder / "log/ended.txt"
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
@@ -172,7 +183,7 @@ class SlurmCluster:
         ]
         return [entry for entry in entries if entry["JobId"] == str(number)]
 
-    def story(self, number: int) -> str:
+    def story(self, number: int | str) -> str:
         """All there is to know about a job, for the message of a failed test."""
         job = self.run("scontrol", "show", "job", str(number))
         nodes = self.run("sinfo", "--Node", "--long")

@@ -69,12 +69,7 @@ class SlurmRun:
 
     def wait_at(self, step: int, job: int) -> None:
         """Wait until a job has come to a closed gate."""
-
-        def reached() -> bool:
-            assert self.slurm.state(job) not in ENDED, self.slurm.story(job)
-            return self.gates.reached(step).exists()
-
-        wait_until(reached, START_S, lambda: self.slurm.story(job))
+        self.slurm.wait_until_there(self.gates.reached(step), job, START_S)
 
     def wait_for_words(self, words: str, times: int, job: int) -> None:
         """Wait until a job has printed something so many times."""

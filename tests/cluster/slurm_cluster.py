@@ -2,7 +2,7 @@
 
 Two nodes train; the third is a spare, so that a job comes back while one is down. ``main`` has priority
 over ``low``, whose jobs are preempted: requeued after a time to leave. Nothing else is set that would
-bring a job back: no ``RequeueExit``, as many sites have none.
+bring a job back, as many sites have nothing: no ``RequeueExit``, and ``JobRequeue=0``, which jobs overrule.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ MpiDefault=none
 ReturnToService=2
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-JobRequeue=1
+JobRequeue=0
 MinJobAge=3600
 SlurmdTimeout={node_timeout}
 KillWait=5

@@ -161,3 +161,17 @@ def test_a_task_of_an_array_comes_back_alone(slurm: SlurmCluster, jobs: Jobs) ->
     array = jobs.submit(*given, more=f",POLYPHASE_ARGUMENTS={arguments}")
     ends = [end_of(slurm, f"{array}_{task}") for task in range(3)]
     assert ends == [FINISHED, FINISHED, CAME_BACK]
+
+
+def test_a_job_behind_another_waits_until_that_has_come_back(
+    slurm: SlurmCluster, jobs: Jobs
+) -> None:
+    first = jobs.run_of(
+        Case("first", {"node_0": "exit 99", "node_1": "touch $run/well"}, CAME_BACK)
+    )
+    behind = f"[[ -e {first}/well ]]"
+    second = jobs.run_of(Case("second", {"node_0": behind}, FINISHED))
+    before = jobs.submit(str(first))
+    after = jobs.submit(f"--dependency=afterok:{before}", "--kill-on-invalid-dep=yes", str(second))
+    assert end_of(slurm, str(before)) == CAME_BACK
+    assert end_of(slurm, str(after)) == FINISHED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from slurm_runs import START_S, STEPS, SlurmRun, small_run
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 
-def test_two_nodes_train_what_one_does_and_a_cancelled_job_stays_away(
+def test_two_nodes_train_what_one_does_and_stopped_jobs_stay_away(
     slurm: SlurmCluster, undisturbed: Path, root: Path
 ) -> None:
     run = SlurmRun(slurm, root, "two_nodes")
@@ -29,17 +30,27 @@ def test_two_nodes_train_what_one_does_and_a_cancelled_job_stays_away(
         f"{newest['loss']:.3f}",
     ):
         assert one in told, told
-    slurm.run("scancel", str(first))
-    ended = slurm.wait_for(first, "CANCELLED")
-    assert ended["Restarts"] == "0"
-    assert [one["JobState"] for one in slurm.ended(first)] == ["CANCELLED"]
+    slurm.run("scancel", "--signal=INT", str(first))
+    time.sleep(1)  # it is on its way
+    run.gates.open(9)
+    ended = slurm.wait_for(first, "FAILED", timeout=START_S)
+    assert (ended["ExitCode"], ended["Restarts"]) == ("98:0", "0")
+    assert "stopped" in run.status()
 
     # the same command again is another job, which goes on
-    run.gates.open(9)
+    run.gates.close(13)
     (second,) = run.submit()
-    job = slurm.wait_for(second, "COMPLETED", timeout=2 * START_S)
+    run.wait_at(13, second)
+    slurm.run("scancel", str(second))
+    ended = slurm.wait_for(second, "CANCELLED")
+    assert ended["Restarts"] == "0"
+    assert [one["JobState"] for one in slurm.ended(second)] == ["CANCELLED"]
+
+    run.gates.open(13)
+    (third,) = run.submit()
+    job = slurm.wait_for(third, "COMPLETED", timeout=2 * START_S)
     assert (job["ExitCode"], job["NumNodes"]) == ("0:0", "2")
-    assert "Resumes behind step" in run.log(second)
+    assert all("Resumes behind step" in run.log(one) for one in (second, third))
     run.assert_same(undisturbed)
     assert "finished" in run.status()
 

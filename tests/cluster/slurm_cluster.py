@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
+import psutil
 from machines import Machine, Network, missing, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -216,9 +217,11 @@ class SlurmCluster:
         self._network.mend_cable(name)
         self.run("scontrol", "reconfigure")
 
-    def on_node(self, name: str, *words: str) -> str:
-        """Run a command on a node, and give back what it printed."""
-        return self._network.machines[name].run(*words, environment=self.environment).stdout
+    def ranks_on(self, name: str) -> list[psutil.Process]:
+        """Processes of a node that train."""
+        found = self._network.machines[name].processes()
+        # the elastic agent starts them as PYTHON -u PROGRAM
+        return [one for one in found if (one.info["cmdline"] or [])[1:2] == ["-u"]]
 
     def settle(self, timeout: float = 60) -> None:
         """Wait until no job is left and every node is idle."""

@@ -12,12 +12,6 @@ from slurm_runs import START_S, SlurmRun
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 
 
-def rank_pids(slurm: SlurmCluster, node: str) -> list[str]:
-    """Processes of a node that train."""
-    lines = slurm.on_node(node, "ps", "-eo", "pid,args").splitlines()
-    return [line.split()[0] for line in lines if " -u " in line and "gated_train.py" in line]
-
-
 def test_asked_to_leave(slurm: SlurmCluster, undisturbed: Path, root: Path) -> None:
     run = SlurmRun(slurm, root, "asked", "cluster.partition=low", "cluster.retries=1")
     run.gates.close(3)
@@ -28,8 +22,8 @@ def test_asked_to_leave(slurm: SlurmCluster, undisturbed: Path, root: Path) -> N
         slurm.sbatch("--nodes=3", "--exclusive", f"--output={root}/other", "--wrap=sleep 1")
 
     def kill_a_rank() -> None:
-        node = slurm.job(job)["BatchHost"]
-        slurm.on_node(node, "kill", "-KILL", rank_pids(slurm, node)[0])
+        (rank,) = slurm.ranks_on(slurm.job(job)["BatchHost"])
+        rank.kill()
 
     acts = (
         lambda: slurm.run("scancel", "--batch", "--signal=USR1", name),

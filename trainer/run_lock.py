@@ -10,7 +10,20 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from data_modules.faults import ConfigFault, Fault
+from trainer.config.schema import ClusterConfig
+from trainer.console import make_console
 from trainer.run_directory import RunDirectory
+
+
+def patience(cluster: ClusterConfig) -> float:
+    """Seconds to wait for a run that holds the lock: none, unless this is a job that SLURM brought back.
+
+    Its last turn may live on, on a node that lost its network but not the file system. Its ranks find
+    out within the stall timeout and leave. Ours wait for the main one as long as a collective may take.
+    """
+    if int(os.environ.get("SLURM_RESTART_COUNT", "0")) == 0:
+        return 0.0
+    return min(cluster.stall_s + 6 * cluster.heartbeat_s, 0.95 * cluster.process_group_timeout_s)
 
 
 class RunLock:
@@ -20,8 +33,11 @@ class RunLock:
         self._run = run
         self._lock = FileLock(str(run.root / ".lock"))
 
-    def take(self) -> None:
+    def take(self, patience: float = 0.0) -> None:
         """Take the lock.
+
+        Args:
+            patience: seconds to wait for another process that has it.
 
         Raises:
             ConfigFault: another process has it, or the run directory cannot be written.
@@ -29,7 +45,7 @@ class RunLock:
         root = self._run.root
         try:
             root.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
+            self._acquire(patience)
             self._holder.write_text(
                 json.dumps({"host": socket.gethostname(), "pid": os.getpid()}), encoding="utf-8"
             )
@@ -51,6 +67,19 @@ class RunLock:
                     "Choose a folder that can be written with output_dir=...",
                 )
             ) from error
+
+    def _acquire(self, patience: float) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            if not patience:
+                raise
+            make_console().print(
+                f"{self._run.root} is in use by {self._who()}: waiting up to {patience:.0f} s for its end, "
+                "as this job was requeued and its last turn may still run on a node that was cut off.",
+                soft_wrap=True,
+            )
+            self._lock.acquire(timeout=patience, poll_interval=0.5)
 
     def release(self) -> None:
         """Let go."""

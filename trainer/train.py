@@ -23,7 +23,7 @@ from trainer.model import adapt, check_sharing, checked_tokenizer, load_model
 from trainer.resume import NEVER, made_by, verified_together
 from trainer.run import Run
 from trainer.run_directory import INITIAL, RunDirectory, write_json
-from trainer.run_lock import RunLock
+from trainer.run_lock import RunLock, patience
 from trainer.shared_directory import check_shared
 from trainer.start import Start, find_start
 from trainer.stopping import Stopped, Stops
@@ -85,7 +85,7 @@ def train(config: Config) -> dict[str, Evaluation]:
     try:
 
         def take() -> None:
-            lock.take()
+            lock.take(patience(config.cluster))
             stops.forget()
 
         distributed.from_main(ranks, take)

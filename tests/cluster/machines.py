@@ -63,6 +63,13 @@ def wait_until(condition: Callable[[], bool], timeout: float, what: Callable[[],
         time.sleep(0.2)
 
 
+def _process_namespace(pid: int) -> str | None:
+    try:
+        return str(Path(f"/proc/{pid}/ns/pid").readlink())
+    except OSError:  # it has ended
+        return None
+
+
 class Machine:
     """One machine, up until it is killed.
 
@@ -117,6 +124,11 @@ class Machine:
             told = f"{done.stdout}{done.stderr}".strip()
             raise RuntimeError(f"{self.name}: {' '.join(words)}: code {done.returncode}: {told}")
         return done
+
+    def processes(self) -> list[psutil.Process]:
+        """What runs in it, as this machine sees it; ``info`` of each has its command line."""
+        mine, all_here = _process_namespace(self.first_pid), psutil.process_iter(["cmdline"])
+        return [one for one in all_here if _process_namespace(one.pid) == mine]
 
     @property
     def is_up(self) -> bool:

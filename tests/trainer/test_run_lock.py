@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +18,9 @@ import pytest
 
 from data_modules.faults import ConfigFault, Fault
 from tests.shared_data import REPOSITORY
+from trainer.config.schema import ClusterConfig
 from trainer.run_directory import RunDirectory
-from trainer.run_lock import RunLock
+from trainer.run_lock import RunLock, patience
 
 HOLD = """
 import sys
@@ -81,6 +84,42 @@ def test_the_holder_is_named_and_kill_9_frees_it(run: RunDirectory) -> None:
         lock.take()
         assert json.loads((run.root / ".lock.holder").read_text())["pid"] == os.getpid()
         lock.release()
+
+
+def test_a_requeued_job_waits_for_its_last_turn(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with held_elsewhere(run) as process:
+        lock, began = RunLock(run), time.monotonic()
+        ending = threading.Timer(1.0, process.kill)
+        ending.start()
+        lock.take(60)
+        ending.join()
+        assert 1 <= time.monotonic() - began < 30
+        assert json.loads((run.root / ".lock.holder").read_text())["pid"] == os.getpid()
+        lock.release()
+    told = capsys.readouterr().out
+    assert f"in use by process {process.pid} on {socket.gethostname()}: waiting up to 60 s" in told
+
+
+def test_its_patience_has_an_end(run: RunDirectory) -> None:
+    with held_elsewhere(run) as process:
+        began = time.monotonic()
+        with pytest.raises(ConfigFault, match=f"in use by process {process.pid}"):
+            RunLock(run).take(1.0)
+        assert 1 <= time.monotonic() - began < 30
+
+
+def test_only_a_requeued_job_is_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = ClusterConfig(process_group_timeout_s=100, stall_timeout_s=50, heartbeat_s=2)
+    monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
+    assert patience(cluster) == 0
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
+    assert patience(cluster) == 0
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    assert patience(cluster) == 62
+    cluster.stall_timeout_s = 95  # the other ranks give up at 100
+    assert patience(cluster) == 95
 
 
 def test_two_locks_of_one_process_are_two_runs(run: RunDirectory) -> None:

@@ -6,14 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
-
 from data_modules.faults import ConfigFault, Fault, UserFault
-from launch.composing import CONFIG_NAME, REPOSITORY, addable, prepare_root, refuse
-from trainer.config.schema import ClusterConfig, Config
-from trainer.config.strict_merge import to_config
+from launch.submission.composed import compose_with_choices
+from launch.submission.job import ranks_per_node
+from trainer.config.schema import Config
 from trainer.config.validate import validate
 
 _PLAIN = re.compile(r"[\w./@%+-]+")
@@ -35,35 +31,6 @@ def quoted(value: str) -> str:
     return f"'{escaped}'"
 
 
-def compose_run(overrides: Sequence[str]) -> Composed:
-    """The configuration that ``launch/train.py`` would train with these overrides.
-
-    Raises:
-        ConfigFault: it cannot be composed, or the schema does not take it.
-    """
-    tree: DictConfig | None = None
-    try:
-        with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-            tree = compose(
-                CONFIG_NAME, overrides=addable(list(overrides)), return_hydra_config=True
-            )
-    except HydraException as error:
-        refuse(error)
-    assert tree is not None
-    choices = OmegaConf.to_container(tree.hydra.runtime.choices)
-    assert isinstance(choices, dict)
-    with open_dict(tree):
-        del tree["hydra"]
-    config = to_config(tree)
-    prepare_root(config)
-    return Composed(config, {str(group): str(file) for group, file in choices.items()})
-
-
-def ranks_of(cluster: ClusterConfig) -> int:
-    """Ranks that a job of this cluster has, as far as the configuration tells."""
-    return cluster.nodes * (cluster.ranks_per_node or cluster.gpus_per_node or 1)
-
-
 def compose_all(runs: Iterable[tuple[str, Sequence[str]]]) -> dict[str, Composed]:
     """Compose and check every run before any is trained.
 
@@ -79,8 +46,9 @@ def compose_all(runs: Iterable[tuple[str, Sequence[str]]]) -> dict[str, Composed
     for name, overrides in runs:
         count += 1
         try:
-            found[name] = compose_run(overrides)
-            validate(found[name].config, ranks_of(found[name].config.cluster))
+            config, choices = compose_with_choices(overrides)
+            found[name] = Composed(config, choices)
+            validate(config, config.cluster.nodes * ranks_per_node(config.cluster))
         except UserFault as error:
             for fault in error.faults:
                 wrong.setdefault(fault, []).append(name)

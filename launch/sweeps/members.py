@@ -45,11 +45,10 @@ def grid(asked: Asked) -> list[Member]:
     for texts in itertools.product(*(axis.choices for axis in asked.axes)):
         values = {axis.key: text for axis, text in zip(asked.axes, texts, strict=True)}
         wanted = name_of({titles[key]: text for key, text in values.items()})
-        name = next(
-            one
-            for one in (wanted, *(f"{wanted}-{n}" for n in itertools.count(2)))
-            if one not in members
-        )
+        name, number = wanted, 1
+        while name in members:
+            number += 1
+            name = f"{wanted}-{number}"
         members[name] = member(name, asked, values)
     return list(members.values())
 

@@ -99,7 +99,9 @@ def without_phases(overrides: Iterable[str]) -> list[str]:
 def common(overrides: Iterable[str]) -> list[str]:
     """Overrides but for the name and the sweep's own settings, which runs get from it."""
     return [
-        one for one in overrides if not one.lstrip("+").startswith(("run_name=", "sweep=", "sweep."))
+        one
+        for one in overrides
+        if not one.lstrip("+").startswith(("run_name=", "sweep=", "sweep."))
     ]
 
 
@@ -129,9 +131,7 @@ def plan(
         parent = None if stem is None else f"{STEMS}/{stem}"
         folder = f"{RUNS}/{one.name}"
         overrides = (*own[one.name], *places.overrides(folder, parent))
-        nodes.append(
-            Node(places.root, folder, one.values, overrides, configs[one.name], parent)
-        )
+        nodes.append(Node(places.root, folder, one.values, overrides, configs[one.name], parent))
     return nodes, composed
 
 
@@ -143,22 +143,17 @@ def stem_nodes(
     Args:
         own: run -> its overrides, without a place.
     """
-    made: dict[str, tuple[list[str], str, str | None]] = {}
+    parts = {stem.name: [*without_phases(own[stem.like]), selecting(stem.phases)] for stem in stems}
+    # composed without what they go on from: it is not there yet
+    composed = compose_all(
+        (name, [*overrides, *places.overrides(f"{STEMS}/{name}", None)])
+        for name, overrides in parts.items()
+    )
+    nodes = []
     for stem in stems:
         parent = None if stem.parent is None else f"{STEMS}/{stem.parent}"
         folder = f"{STEMS}/{stem.name}"
-        overrides = [*without_phases(own[stem.like]), selecting(stem.phases)]
-        made[stem.name] = ([*overrides, *places.overrides(folder, parent)], folder, parent)
-    composed = compose_all((name, overrides) for name, (overrides, _, _) in made.items())
-    return [
-        Node(
-            places.root,
-            made[stem.name][1],
-            {},
-            tuple(made[stem.name][0]),
-            composed[stem.name].config,
-            made[stem.name][2],
-            stem.phases,
-        )
-        for stem in stems
-    ]
+        overrides = (*parts[stem.name], *places.overrides(folder, parent))
+        config = composed[stem.name].config
+        nodes.append(Node(places.root, folder, {}, overrides, config, parent, stem.phases))
+    return nodes

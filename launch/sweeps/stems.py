@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_modules.roles import resolve_roles
-from launch.composing import REPOSITORY
+from launch.composing import CONFIG_FOLDER
 from trainer.config.schema import Config
 from trainer.config.strict_merge import to_plain
 from trainer.course import listed_course
@@ -73,7 +73,7 @@ def can_fork_behind(config: Config, count: int) -> bool:
     names = list(selected(config))
     if not config.checkpoint.sharded or not 0 < count < len(names):
         return False
-    if any(not (REPOSITORY / f"conf/phase/{name}.yaml").is_file() for name in names[:count]):
+    if any(not (CONFIG_FOLDER / f"phase/{name}.yaml").is_file() for name in names[:count]):
         return False
     return _trained(config, names[:count]) == _trained(config, names)
 

@@ -19,9 +19,8 @@ from hydra.core.override_parser.types import (
 from hydra.errors import HydraException
 
 from data_modules.faults import ConfigFault, Fault
-from launch.composing import REPOSITORY, addable, refuse
+from launch.composing import CONFIG_FOLDER, addable, refuse
 
-_GROUPS = REPOSITORY / "conf"
 #: Keys that a sweep sets itself for each of its runs, and what to set instead.
 _OWN = {
     "output_dir": "runs of a sweep lie in sweep.directory",
@@ -168,7 +167,7 @@ def _axis(override: Override, line: str, search: bool, faults: list[Fault]) -> I
 
 
 def _options(group: str) -> list[str]:
-    folder: Path = _GROUPS / group
+    folder: Path = CONFIG_FOLDER / group
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
@@ -194,7 +193,8 @@ def _range(
     value: RangeSweep, key: str, line: str, search: bool, faults: list[Fault]
 ) -> Iterator[Axis]:
     start, stop, step = value.start, value.stop, value.step
-    assert start is not None and stop is not None, "range() has both"
+    assert start is not None, "range() has both"
+    assert stop is not None, "range() has both"
     # Hydra's own adds up steps, and may come out at the end itself
     count = max(0, -int(-((stop - start) / step - 1e-9) // 1)) if step else 0
     values = [start + step * number for number in range(count)]

@@ -22,6 +22,7 @@ from trainer.config.validate_data import data_faults
 from trainer.config.validate_keeping import keeping_faults
 from trainer.config.validate_mixture import curriculum_faults
 from trainer.config.validate_names import name_faults
+from trainer.config.validate_sweep import sweep_faults
 from trainer.deepspeed_config import deepspeed_config
 
 #: Signs of life that fit into the stall timeout: a late one is no death.
@@ -47,6 +48,7 @@ def validate(config: Config, dp_world_size: int) -> None:
         *keeping_faults(config),
         *_faults(config),
         *cluster_faults(config),
+        *sweep_faults(config),
     ]
     if faults:
         raise ConfigFault(faults)

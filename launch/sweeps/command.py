@@ -48,7 +48,7 @@ def sweep(overrides: list[str]) -> int:
         return _run(asked, overrides, settings, places)
     with _alone(root):
         code = _run(asked, overrides, settings, places)
-        pass  # _report(root)
+        _report(root)
     return code
 
 

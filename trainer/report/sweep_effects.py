@@ -89,13 +89,14 @@ def _goal_scale(facts: SweepFacts, measure: Measure, way: str) -> Scale:
     figures = [one.figures.get(measure.key) for one in facts.points]
     known = [one.value for one in figures if one is not None]
     low, high = min(known), max(known)
-    if low == high:
-        low, high = low - 0.01, high + 0.01
     worst, best = (low, high) if way == MAXIMIZE else (high, low)
 
     def text(value: float) -> str:
         return f"{100 * value:.1f} %" if measure.is_share else f"{value:.3f}"
 
+    if low == high:
+        places = tuple(None if one is None else 0.5 for one in figures)
+        return Scale(measure.key, ((0.5, text(low)),), places, is_goal=True)
     return Scale(
         measure.key,
         ((0.0, text(worst)), (0.5, text((worst + best) / 2)), (1.0, text(best))),

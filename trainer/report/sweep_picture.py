@@ -189,7 +189,7 @@ def _effects(axes: Any, facts: SweepFacts) -> None:
                 axes.text(column, row, text, ha="center", va="center", fontsize=7)
     name_ticks(axes.yaxis, [one.key for one in measures])
     name_ticks(axes.xaxis, [title for title, _ in columns], 30 if len(columns) > 3 else 0)
-    axes.set_title("effects: rank correlation, or points from the mean of values")
+    axes.set_title("effects: rank correlation, or points off the mean")
 
 
 def _middle(line: Sequence[float]) -> float:

@@ -2,6 +2,7 @@
 
 python launch/report.py outputs/demo                       # outputs/demo/report.html and charts/
 python launch/report.py outputs/a outputs/b --names mixed,phases --output outputs/comparison
+python launch/report.py --sweep outputs/sweeps/bench-bench  # its sweep.html and sweep.png
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from data_modules.faults import DataFault, Fault
 from launch.composing import report_faults
 
 
@@ -18,14 +20,38 @@ def arguments() -> argparse.Namespace:
         description="Write the report of a run, or compare several: runs that differ in their seed are "
         "one experiment, differences are to the first."
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument(
+        "--sweep", type=Path, metavar="DIR", help="a sweep's folder: what its runs gave"
+    )
     parser.add_argument("--names", help="names of the experiments, separated by commas")
     parser.add_argument(
         "--output",
         type=Path,
         help="folder of comparison.html and comparison.png; default: beside the first run",
     )
-    return parser.parse_args()
+    given = parser.parse_args()
+    if bool(given.runs) == bool(given.sweep):
+        parser.error("name run directories, or a sweep's folder with --sweep")
+    return given
+
+
+def sweep_command(folder: Path) -> None:
+    """The report of a sweep.
+
+    Raises:
+        DataFault: the folder is no sweep's, or no run of it is finished.
+    """
+    from trainer.console import make_console
+    from trainer.report.sweep import read_sweep_facts, write_sweep_report
+
+    page = write_sweep_report(folder)
+    if page is None:
+        unfinished = read_sweep_facts(folder).unfinished
+        seen = f"{len(unfinished)} runs, none of them finished"
+        rule = "a sweep's report is of runs that have come to their end"
+        raise DataFault(Fault(str(folder), seen, rule, "Wait for one."))
+    make_console().print(f"page: {page}", soft_wrap=True, markup=False)
 
 
 def command(runs: list[Path], names: list[str] | None, output: Path | None) -> None:
@@ -54,6 +80,11 @@ def command(runs: list[Path], names: list[str] | None, output: Path | None) -> N
 
 if __name__ == "__main__":
     given = arguments()
-    report_faults(
-        lambda: command(given.runs, given.names.split(",") if given.names else None, given.output)
-    )
+    if given.sweep:
+        report_faults(lambda: sweep_command(given.sweep))
+    else:
+        report_faults(
+            lambda: command(
+                given.runs, given.names.split(",") if given.names else None, given.output
+            )
+        )

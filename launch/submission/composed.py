@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import open_dict
+from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from launch.composing import (
@@ -27,6 +27,11 @@ def compose_config(overrides: Sequence[str]) -> Config:
     Raises:
         ConfigFault: faults of the configuration.
     """
+    return compose_with_choices(overrides)[0]
+
+
+def compose_with_choices(overrides: Sequence[str]) -> tuple[Config, dict[str, str]]:
+    """The same, and the file that was chosen of every group of ``conf/``."""
     written = addable(list(overrides))
     try:
         with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
@@ -34,8 +39,10 @@ def compose_config(overrides: Sequence[str]) -> Config:
     except (HydraException, OmegaConfBaseException) as error:
         refuse(error)
     refuse_select_overrides(written)
+    choices = OmegaConf.to_container(tree.hydra.runtime.choices)
+    assert isinstance(choices, dict)
     with open_dict(tree):
         del tree["hydra"]
     config = to_config(tree)
     prepare_root(config)
-    return config
+    return config, {str(group): str(file) for group, file in choices.items()}

@@ -17,6 +17,8 @@ import launch.report
 import launch.status
 import launch.versions
 from launch.composing import addable
+from launch.sweeps.members import member
+from launch.sweeps.syntax import read
 from tests.docs.pages import PAGES, commands, read_page, shell_lines, words_of
 from tests.shared_data import REPOSITORY
 from trainer.config.strict_merge import to_config
@@ -68,6 +70,16 @@ def check_overrides(conf: Path, words: Sequence[str]) -> None:
         to_config(compose("train", overrides=addable(list(words))))
 
 
+def check_sweep(conf: Path, words: list[str]) -> None:
+    """Raises what a sweep would of its first and last values."""
+    asked = read(words, search="sweep=search" in words)
+    assert asked.axes, "it varies nothing"
+    for end in (0, -1):
+        check_overrides(
+            conf, member("", asked, {axis.key: axis.ends()[end] for axis in asked.axes}).overrides
+        )
+
+
 @pytest.mark.parametrize(
     ("program", "words"), _WRITTEN, ids=[" ".join([one, *words]) for one, words in _WRITTEN]
 )
@@ -75,15 +87,18 @@ def test_a_written_command_is_understood(
     program: str, words: tuple[str, ...], conf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert (REPOSITORY / program).is_file(), f"there is no {program}"
-    if program not in WITH_OPTIONS:
-        check_overrides(conf, words[1:] if words[:1] in (("preview",), ("-m",)) else words)
+    if words[:1] == ("-m",):
+        check_sweep(conf, list(words[1:]))
+    elif program not in WITH_OPTIONS:
+        check_overrides(conf, words[1:] if words[:1] == ("preview",) else words)
     elif program == "launch/versions.py":
         options, overrides = launch.versions.arguments(list(words))
         for version in options.only:
             check_overrides(conf, [f"experiment=bench/{version}", *overrides])
     elif program == "launch/report.py":
         monkeypatch.setattr(sys, "argv", [program, *words])
-        assert launch.report.arguments().runs
+        given = launch.report.arguments()
+        assert given.runs or given.sweep
     elif program == "launch/status.py":
         monkeypatch.setattr(sys, "argv", [program, *words])
         assert launch.status.arguments().runs

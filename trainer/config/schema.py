@@ -81,6 +81,13 @@ class ClusterKind(Enum):
     slurm = "slurm"  # sbatch
 
 
+class SweepKind(Enum):
+    """How ``launch/submit.py -m`` chooses the settings of its runs."""
+
+    grid = "grid"  # every combination of the values given
+    search = "search"  # one after another, by what the earlier ones gave
+
+
 class OnNonFinite(Enum):
     """What is done about a step whose loss or gradient is not finite; it never changes the model."""
 
@@ -403,6 +410,40 @@ class ClusterConfig:
 
 
 @dataclass
+class SweepConfig:
+    """Many runs by one command: ``launch/submit.py -m``. One run alone does not look at it.
+
+    Attributes:
+        directory: folder of the sweep: what it consists of, its runs, its report.
+        at_once: runs that train at the same time.
+        share: phases that several runs have in common are trained once, and the runs go on from there.
+        wait: stay until SLURM's jobs have ended, and draw the report; else leave once they are submitted.
+        poll_s: how often SLURM is asked which jobs have ended.
+        trials: runs of a search, the default configuration counted.
+        objectives: measures of the last evaluation that a search goes by, as a comparison names them.
+        directions: ``maximize`` or ``minimize`` for each of them; empty where all are known.
+        seed: of the search's own draws.
+        startup_trials: trials that are drawn at random, before results guide the draw.
+        pruning: trials are trained phase by phase, and left where they are worse than half of the others.
+        pruning_startup: trials that have to come to their end before any is left.
+    """
+
+    kind: SweepKind = SweepKind.grid
+    directory: str = "outputs/sweeps/sweep"
+    at_once: int = 1
+    share: bool = True
+    wait: bool = True
+    poll_s: float = 10.0
+    trials: int = 20
+    objectives: list[str] = field(default_factory=lambda: ["mean"])
+    directions: list[str] = field(default_factory=list)
+    seed: int = 0
+    startup_trials: int = 6
+    pruning: bool = False
+    pruning_startup: int = 4
+
+
+@dataclass
 class LimitsConfig:
     """Bounds on a run.
 
@@ -459,3 +500,4 @@ class Config:
     faults: FaultsConfig = field(default_factory=FaultsConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)

@@ -23,6 +23,7 @@ from trainer.config.validate_keeping import keeping_faults
 from trainer.config.validate_mixture import curriculum_faults
 from trainer.config.validate_names import name_faults
 from trainer.config.validate_parallel import device_faults, parallel_faults
+from trainer.config.validate_sweep import sweep_faults
 from trainer.deepspeed_config import deepspeed_config
 
 #: Signs of life that fit into the stall timeout: a late one is no death.
@@ -52,6 +53,7 @@ def validate(config: Config, dp_world_size: int | None) -> None:
         *keeping_faults(config),
         *_faults(config),
         *cluster_faults(config),
+        *sweep_faults(config),
     ]
     if faults:
         raise ConfigFault(faults)

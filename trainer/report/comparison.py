@@ -206,6 +206,22 @@ def _readers(rare: tuple[str, ...], measures: Sequence[Measure]) -> dict[str, _R
     return {one.key: plain.get(one.key) or _named(one.key) for one in measures}
 
 
+def reader_of(key: str, rare: tuple[str, ...]) -> _Reader:
+    """How a measure is read from a run; ``loss`` too, which comparisons leave out.
+
+    Args:
+        rare: tasks that count as rare.
+    """
+    if key == "loss":
+        return lambda run: _exact(run.figures.loss)
+    return _readers(rare, (Measure(key, key, 0),))[key]
+
+
+def measures_of(runs: Sequence[RunSummary]) -> tuple[Measure, ...]:
+    """All that runs may have a figure for, in the order of a comparison."""
+    return _measures(runs, runs[0].rare_tasks)
+
+
 def _named(key: str) -> _Reader:
     kind, name = key.split("/", 1)
     if kind == "crosstalk":

@@ -236,7 +236,7 @@ def test_it_trains_on_two_nodes_under_srun(
     unpacked, run = root / "unpacked", root / "srun"
     store.unpack(unpacked)
     (unpacked / root.relative_to("/")).mkdir(parents=True)  # to be mounted on
-    wrap = ["ch-run", f"--bind={root}:{root}", "--cd=/polyphase", str(unpacked), "--"]
+    wrap = ["ch-run", "-b", f"{root}:{root}", "-c", "/polyphase", str(unpacked), "--"]
     variables = {
         "POLYPHASE_HOME": "/polyphase",
         "POLYPHASE_PYTHON": "/opt/polyphase/bin/python",

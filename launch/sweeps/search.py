@@ -35,6 +35,8 @@ from trainer.curriculum import selected
 from trainer.report.objectives import objectives_of
 from trainer.sweep_record import FILE, RunRecord, SweepRecord, read_sweep
 
+#: Trials one behind the other that cannot be composed: more than values that do not go together.
+_MOST_REFUSED = 3
 #: Codes that would come again: the trial is a failed one.
 _FOR_GOOD = (exit_codes.USER_FAULT, exit_codes.TRAINING_FAULT)
 
@@ -185,6 +187,7 @@ class _Driver:
         self.runner: Here | jobs.Jobs = queue if is_slurm else self.here
         self.under: dict[str, _Under] = {}
         self.failed = False
+        self.refused = 0
 
     def run(self) -> int:
         """All that is left."""
@@ -197,7 +200,7 @@ class _Driver:
                     while self.runner.has_room and not self._is_leaving:
                         if waiting:
                             self._begin(waiting.pop(0))
-                        elif self.search.drawn < self.settings.trials:
+                        elif self._may_draw:
                             self._begin(self.search.next())
                         else:
                             break
@@ -208,6 +211,11 @@ class _Driver:
         finally:
             self.sweep.write(self.places.root)
         return self._leave() if self._is_leaving else self._outcome()
+
+    @property
+    def _may_draw(self) -> bool:
+        is_refused = self.refused >= _MOST_REFUSED
+        return self.search.drawn < self.settings.trials and not is_refused
 
     @property
     def _is_leaving(self) -> bool:
@@ -261,6 +269,7 @@ class _Driver:
             parts, ends = self._parts(one, folder)
         except ConfigFault as fault:
             parts, ends = [], []
+            self.refused += 1
             print(f"{folder}: FAILED before training: {fault}", flush=True)
         if record is None:
             made = digest(parts[-1].config) if parts else ""
@@ -273,6 +282,7 @@ class _Driver:
         if not parts:
             self._fail(trial, record)
             return
+        self.refused = 0
         words = ", ".join(f"{self._title(key)}={text}" for key, text in values.items())
         print(f"{folder}: {'starts' if is_new else 'goes on'}: {words or 'default'}", flush=True)
         under = _Under(trial, record, parts, ends)

@@ -23,6 +23,8 @@ class _Ahead:
 
 
 class _Coordinator:
+    """Attributes: ``moved``: elements gathered so far."""
+
     def __init__(self, visits: Sequence[Visit], numels: Sequence[int], setup: Setup) -> None:
         self._visits, self._numels, self._setup = visits, numels, setup
         self._queue = [(at, weight) for at, one in enumerate(visits) for weight in one.weights]
@@ -31,6 +33,7 @@ class _Coordinator:
         self._available = {w for w, numel in enumerate(numels) if self._persists(numel)}
         self._groups: list[_Ahead] = []
         self._live = 0  # as DeepSpeed counts them against its bound
+        self.moved = 0
         self._uses: dict[int, list[int]] = {}
         for at, weight in self._queue:
             self._uses.setdefault(weight, []).append(at)
@@ -47,6 +50,7 @@ class _Coordinator:
         flying = {weight for group in self._groups for weight in group.waiting}
         needed = [w for w in mine if w not in self._available and w not in flying]
         self._live += sum(self._numels[w] for w in needed)
+        self.moved += sum(self._numels[w] for w in needed)
         self._available.update(mine)
         most = self._elements() + (sum(self._numels[w] for w in needed) if len(needed) > 1 else 0)
         for group in self._groups:
@@ -82,6 +86,7 @@ class _Coordinator:
                 elements += self._numels[weight]
         if ahead:
             self._live += elements
+            self.moved += elements
             self._groups.append(_Ahead(elements, ahead))
 
     def _release(self, at: int, mine: tuple[int, ...]) -> None:
@@ -103,3 +108,11 @@ def gathered(visits: Sequence[Visit], numels: Sequence[int], setup: Setup) -> li
     """
     coordinator = _Coordinator(visits, numels, setup)
     return [coordinator.visit(at) for at in range(len(visits))]
+
+
+def gathered_in_pass(visits: Sequence[Visit], numels: Sequence[int], setup: Setup) -> int:
+    """Elements that are gathered in a forward and backward; twice where a weight is gathered twice."""
+    coordinator = _Coordinator(visits, numels, setup)
+    for at in range(len(visits)):
+        coordinator.visit(at)
+    return coordinator.moved

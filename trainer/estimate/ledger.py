@@ -1,4 +1,4 @@
-"""Bytes of one rank as a step goes on, and the moment at which they are most."""
+"""Bytes of one rank as a step goes on, and the moments at which they are most."""
 
 from __future__ import annotations
 
@@ -28,22 +28,47 @@ class Ledger:
 
     Attributes:
         device, host: bytes held now.
-        device_peak, host_peak: the most of each.
-        peak: the most of both together; ranks without a GPU hold all of it in the host's memory.
+        when: the part of the run that goes on.
     """
 
     def __init__(self) -> None:
         self.device: Counter[str] = Counter()
         self.host: Counter[str] = Counter()
         self.when = ""
-        self.device_peak = self.host_peak = self.peak = Peak()
+        self._device: dict[str, Peak] = {}
+        self._host: dict[str, Peak] = {}
+        self._both: dict[str, Peak] = {}
 
     def note(self, **passing: int) -> None:
         """Look at what is held now, together with what is there for a moment only, on the device."""
         device = self.device + Counter(passing)
-        if device.total() > self.device_peak.total:
-            self.device_peak = Peak(self.when, dict(device))
-        if self.host.total() > self.host_peak.total:
-            self.host_peak = Peak(self.when, dict(self.host))
-        if device.total() + self.host.total() > self.peak.total:
-            self.peak = Peak(self.when, dict(device + self.host))
+        self._take(self._device, device)
+        self._take(self._host, self.host)
+        self._take(self._both, device + self.host)
+
+    def _take(self, peaks: dict[str, Peak], now: Counter[str]) -> None:
+        if self.when not in peaks or now.total() > peaks[self.when].total:
+            peaks[self.when] = Peak(self.when, dict(now))
+
+    def device_in(self, when: str) -> Peak:
+        """The most on the device in a part of the run."""
+        return self._device.get(when, Peak(when))
+
+    @property
+    def device_peak(self) -> Peak:
+        """The most on the device."""
+        return _most(self._device)
+
+    @property
+    def host_peak(self) -> Peak:
+        """The most in the host's memory."""
+        return _most(self._host)
+
+    @property
+    def peak(self) -> Peak:
+        """The most of both together: ranks without a GPU hold all of it in the host's memory."""
+        return _most(self._both)
+
+
+def _most(peaks: dict[str, Peak]) -> Peak:
+    return max(peaks.values(), key=lambda one: one.total, default=Peak())

@@ -61,7 +61,10 @@ def _of_rank(shape: Shape, setup: Setup, traced: Pass, rank: int) -> Ledger:
     else:
         strategy = Sharded(shape, setup, ledger)
     ledger.when = _LOADING
-    ledger.host["weights"] = 4 * shape.parameters  # every rank loads the model in fp32
+    # Every rank loads the model in fp32; DeepSpeed then casts one weight after another.
+    ledger.host["weights"] = 4 * shape.parameters
+    if setup.bytes_per_weight < 4:
+        ledger.host["weights"] += setup.bytes_per_weight * max(shape.numels)
     ledger.note()
     ledger.host.clear()
     ledger.when = _STARTING

@@ -16,10 +16,14 @@ from trainer.estimate.trace import Visit
 
 @dataclass
 class _Ahead:
-    """Weights that were gathered together into one buffer, and copied out of it when the first is used."""
+    """Weights that were gathered together into one buffer.
+
+    Several are copied out of it when the first is used; a single one stays in it.
+    """
 
     elements: int
     waiting: set[int]
+    copied: bool
 
 
 class _Coordinator:
@@ -48,13 +52,14 @@ class _Coordinator:
         """Elements gathered while a module runs, small ones that are never released left out."""
         mine = self._visits[at].weights
         flying = {weight for group in self._groups for weight in group.waiting}
+        self._groups = [one for one in self._groups if one.copied or not one.waiting & set(mine)]
         needed = [w for w in mine if w not in self._available and w not in flying]
         self._live += sum(self._numels[w] for w in needed)
         self.moved += sum(self._numels[w] for w in needed)
         self._available.update(mine)
         most = self._elements() + (sum(self._numels[w] for w in needed) if len(needed) > 1 else 0)
         for group in self._groups:
-            if group.waiting & set(mine):  # all are copied out when one is waited for
+            if group.waiting & set(mine):
                 self._available |= group.waiting
                 group.waiting -= set(mine)
         most = max(most, self._elements())
@@ -87,7 +92,7 @@ class _Coordinator:
         if ahead:
             self._live += elements
             self.moved += elements
-            self._groups.append(_Ahead(elements, ahead))
+            self._groups.append(_Ahead(elements, ahead, copied=len(ahead) > 1))
 
     def _release(self, at: int, mine: tuple[int, ...]) -> None:
         for weight in mine:

@@ -10,6 +10,7 @@ from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
 from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
 
 from tests.shared_estimate import STATES, made_pass, made_setup, made_shape
+from trainer.estimate.gathering import gathered, gathered_in_pass
 from trainer.estimate.ledger import Ledger
 from trainer.estimate.replay import replay
 
@@ -108,9 +109,14 @@ def test_frozen_weights_have_no_states() -> None:
         assert peak["masters"] == 4 * 1_000_000 // 2
 
 
-def test_stage_3_gathers_one_weight_at_a_time_if_it_may_keep_none() -> None:
-    ours = ledger(stage=3)
-    assert ours.device_in("forward and backward").parts["gathered"] == 2 * 1_000_000
+def test_stage_3_gathers_the_weight_in_use_and_what_comes_next_if_it_may_keep_none() -> None:
+    setup = made_setup(stage=3, max_reuse=1)
+    found = gathered(made_pass(SHAPE).visits, SHAPE.numels, setup)
+    # at the turn the last weight is used at once again, so two more are gathered ahead
+    in_weights = [one // 1_000_000 for one in found]
+    assert in_weights == [2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 2, 1]
+    # all of them twice but the last, which was still there
+    assert gathered_in_pass(made_pass(SHAPE).visits, SHAPE.numels, setup) == 15 * 1_000_000
 
 
 def test_stage_3_keeps_all_weights_that_it_may_keep() -> None:

@@ -46,6 +46,12 @@ class Ledger:
         self._take(self._host, self.host)
         self._take(self._both, device + self.host)
 
+    def note_host(self, passing: int) -> None:
+        """Look at it together with what is in the host's memory for a moment only."""
+        self.host["temporary"] += passing
+        self.note()
+        del self.host["temporary"]
+
     def _take(self, peaks: dict[str, Peak], now: Counter[str]) -> None:
         if self.when not in peaks or now.total() > peaks[self.when].total:
             peaks[self.when] = Peak(self.when, dict(now))

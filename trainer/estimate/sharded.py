@@ -35,7 +35,10 @@ class Sharded:
         ledger.device["weights"] = whole
         (ledger.host if setup.offload_parameters else ledger.device)["weights"] += parts
         states["masters"] = 4 * self._share
-        ledger.note(temporary=4 * self._share)
+        if setup.offload_optimizer:
+            ledger.note_host(4 * self._share)
+        else:
+            ledger.note(temporary=4 * self._share)
         states["gradients"] = 4 * self._share
         if setup.offload_optimizer:
             states["gradients"] += 4 * self._share  # the optimizer's own, beside the accumulators

@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from trainer.config.schema import Config, EstimateConfig, Init
 from trainer.estimate.estimate import Traced, Workload, estimate
 from trainer.estimate.hardware import Cluster, cluster_of
 from trainer.estimate.propose import Proposal, overrides, propose
 from trainer.estimate.setup import setup_of
+from trainer.estimate.view import print_proposal
 
 
 def made_config(**changes: Any) -> Config:
@@ -35,6 +37,7 @@ def made_config(**changes: Any) -> Config:
 
 
 CONFIG = made_config()
+CONSOLE = Console(width=500)
 MODEL = Traced(CONFIG, None, True)
 WORK = Workload.full(CONFIG)
 
@@ -96,6 +99,10 @@ def test_hosts_bound_what_is_proposed() -> None:
     assert found.best is None
     assert found.nearest is not None
     assert not found.nearest.fits_host
+    with CONSOLE.capture() as shown:
+        print_proposal(CONSOLE, found, found.nearest)
+    assert "of a host's 0.02 GiB" in shown.get()
+    assert "Take hosts with more memory" in shown.get()
     assert proposed(10**12, host=4 * least).best is not None
 
 

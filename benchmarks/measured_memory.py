@@ -67,7 +67,12 @@ class _Tokens:
 
 
 def measure(
-    config: Config, device: torch.device, rank: int, ranks: int, scratch: Path, tensors: bool = False
+    config: Config,
+    device: torch.device,
+    rank: int,
+    ranks: int,
+    scratch: Path,
+    tensors: bool = False,
 ) -> Measured:
     """Train a few steps of full packed micro-batches; with ``checkpoint.sharded``, save behind them.
 
@@ -141,9 +146,6 @@ def _status(name: str) -> int:
 
 
 def _most(profiled: Any) -> int:
-    events = [
-        one for one in profiled.profiler.kineto_results.events() if one.name() == "[memory]"
-    ]
+    events = [one for one in profiled.profiler.kineto_results.events() if one.name() == "[memory]"]
     events.sort(key=lambda one: one.start_ns())
     return int(np.cumsum([one.nbytes() for one in events]).max())
-

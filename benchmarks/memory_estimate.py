@@ -3,9 +3,9 @@
 python benchmarks/memory_estimate.py --out /tmp/memory.json
 
 Two CPU ranks train three steps of a Llama of some 69 million parameters, once for every case below, each in
-processes of its own. Ranks without a GPU hold everything in the host's memory: the estimate is that of device
-and host together. ``--tensors`` measures once more with PyTorch's own count of tensors. On a machine with
-GPUs, ``--gpu`` trains one rank on the first and compares with what PyTorch's allocator held there.
+processes of its own. Ranks without a GPU hold everything in the host's memory: the estimate is that of the
+device and the host together. ``--tensors`` measures once more with PyTorch's own count of tensors. On a
+machine with GPUs, ``--gpu`` trains one rank on the first and compares with what PyTorch's allocator held.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ operations     per token: 2 for every weight it is multiplied with in the forwar
 communication  bytes sent / (slowest link of the ring x ``estimate.link_share``); of what is sent while the
                model computes, as much is hidden as goes by in ``estimate.overlap`` of the compute time
 update         32 bytes of memory traffic per weight of the rank's share (weight, gradient and moments read;
-               weight, moments and the new bf16 weight written), at the memory's bandwidth; the host's if offloaded
+               weight, moments and the new bf16 weight written), at the memory's bandwidth: the host's
+               if it is offloaded
 """
 
 from __future__ import annotations

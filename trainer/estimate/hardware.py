@@ -19,7 +19,7 @@ class Gpu:
     """One kind of GPU.
 
     Attributes:
-        bf16, fp32: peak operations per second, without sparsity; fp32 without TF32, which PyTorch leaves off.
+        bf16, fp32: peak operations per second; without sparsity and TF32, which PyTorch leaves off.
         memory: bytes that programs get, as nvidia-smi reports them.
         bandwidth: of its memory, bytes per second.
         within: the link between GPUs of a node that it is usually sold with.

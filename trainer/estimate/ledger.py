@@ -23,6 +23,23 @@ class Peak:
         return sum(self.parts.values())
 
 
+@dataclass(frozen=True)
+class Arrived:
+    """A gradient that is there.
+
+    Attributes:
+        weight: its index.
+        live: bytes of activations and temporaries beside it.
+        gathered: bytes of whole weights that ZeRO-3 holds.
+        micro: micro-step of the optimizer step; later ones add to the first.
+    """
+
+    weight: int
+    live: int
+    gathered: int
+    micro: int
+
+
 class Ledger:
     """What is held on the device and in the host's memory, by purpose.
 

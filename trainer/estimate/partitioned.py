@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainer.estimate.ledger import Ledger
+from trainer.estimate.ledger import Arrived, Ledger
 from trainer.estimate.setup import Setup
 from trainer.estimate.shape import Shape
 from trainer.estimate.whole import groups_of, padded
@@ -16,18 +16,19 @@ class _Place:
 
     Attributes:
         owned: elements of it that this rank owns.
-        parts: ranks that own some of it.
+        first, last: ranks that own some of it, one behind the other.
     """
 
     owned: int
-    parts: int
+    first: int
+    last: int
 
 
 class Partitioned:
     """``DeepSpeedZeroOptimizer``: stage 2, and stage 1 in fp32 or with its optimizer offloaded."""
 
     def __init__(self, shape: Shape, setup: Setup, ledger: Ledger, rank: int) -> None:
-        self._shape, self._setup, self._ledger = shape, setup, ledger
+        self._shape, self._setup, self._ledger, self._rank = shape, setup, ledger, rank
         self._numels, self._size = shape.numels, setup.bytes_per_weight
         self._groups = groups_of(shape)
         self._places: dict[int, _Place] = {}
@@ -70,18 +71,18 @@ class Partitioned:
         else:
             ledger.note(temporary=4 * self._share)
 
-    def gradient(self, weight: int, live: int, whole: int, micro: int) -> None:
+    def gradient(self, arrived: Arrived) -> None:
         """A gradient has arrived."""
         self._open_buckets()
         if self._setup.stage == 2:
-            self._add(weight, live)
+            self._add(arrived.weight, arrived.live)
             return
-        wide = 4 * self._numels[weight]
-        if micro == 0:
+        wide = 4 * self._numels[arrived.weight]
+        if arrived.micro == 0:
             self._hold(wide)
         if self._widens:
-            narrow = self._size * self._numels[weight]
-            self._ledger.note(activations=live, temporary=narrow + (wide if micro else 0))
+            passing = self._size * self._numels[arrived.weight] + (wide if arrived.micro else 0)
+            self._ledger.note(activations=arrived.live, temporary=passing)
 
     def _open_buckets(self) -> None:
         if "buckets" not in self._ledger.device:
@@ -116,11 +117,10 @@ class Partitioned:
     def _reduce(self, live: int) -> None:
         wire = self._wire()
         places = [self._places[at] for at in self._bucket]
-        slices = sum(place.parts for place in places)
         owned = [place.owned for place in places if place.owned]
         if owned and self._widens:
             self._open_accumulators()
-        temporary = wire * self._elements if slices > 1 else 0
+        temporary = wire * self._elements if self._slices(places) > 1 else 0
         if wire > self._size:
             temporary += self._size * self._elements  # reduced in the weights' type
         if self._widens:
@@ -130,6 +130,17 @@ class Partitioned:
             self._settle(at)
         self._ledger.note(activations=live)
         self._bucket, self._elements = [], 0
+
+    def _slices(self, places: list[_Place]) -> int:
+        """Pieces that a bucket is reduced in: neighbours of one owner are one, but for this rank's own
+        where they go to accumulators one by one. Several are copied into one buffer."""
+        slices, before = 0, -1
+        for place in places:
+            for owner in range(place.first, place.last + 1):
+                if owner != before or (owner == self._rank and self._widens):
+                    slices += 1
+                before = owner
+        return slices
 
     def _settle(self, weight: int) -> None:
         """What becomes of one gradient behind its reduction."""
@@ -178,7 +189,7 @@ class Partitioned:
             self._accumulated = 1
         self._ledger.device.pop("buckets", None)
 
-    def end_pass(self, live: int, micro: int) -> None:
+    def end_pass(self, live: int) -> None:
         """The backward is over."""
         if self._setup.stage == 2:
             self._close_buckets(live)
@@ -207,4 +218,4 @@ class Partitioned:
 def _place(offset: int, numel: int, share: int, rank: int) -> _Place:
     low, high = rank * share, (rank + 1) * share
     owned = max(0, min(offset + numel, high) - max(offset, low))
-    return _Place(owned, (offset + numel - 1) // share - offset // share + 1)
+    return _Place(owned, offset // share, (offset + numel - 1) // share)

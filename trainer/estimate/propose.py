@@ -36,7 +36,7 @@ class Proposal:
 
 
 def propose(config: Config, model: Traced, workload: Workload, cluster: Cluster) -> Proposal:
-    """Look at every stage with and without offload and activation checkpointing, at growing micro-batches."""
+    """Look at all stages, with and without offload and activation checkpointing, at growing batches."""
     base = setup_of(config, cluster.ranks)
     fitting: list[Estimate] = []
     nearest: Estimate | None = None

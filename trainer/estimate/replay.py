@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from trainer.estimate.gathering import gathered
-from trainer.estimate.ledger import Ledger
+from trainer.estimate.ledger import Arrived, Ledger
 from trainer.estimate.partitioned import Partitioned
 from trainer.estimate.setup import Setup
 from trainer.estimate.shape import Shape
@@ -104,9 +104,9 @@ def _run_pass(
             done += 1
         _note(ledger, arrival.peak, whole[first : done + 1])
         around = max(whole[done : done + 1], default=0)
-        strategy.gradient(arrival.weight, arrival.live, around, micro)
+        strategy.gradient(Arrived(arrival.weight, arrival.live, around, micro))
     _note(ledger, traced.tail, whole[done : done + 1])
-    strategy.end_pass(traced.tail, micro)
+    strategy.end_pass(traced.tail)
 
 
 def _note(ledger: Ledger, activations: int, whole: Iterable[int]) -> None:
@@ -117,6 +117,4 @@ def _gathered_bytes(shape: Shape, setup: Setup, traced: Pass) -> list[int]:
     """Bytes of whole weights during each visit; none but under stage 3 with several ranks."""
     if setup.stage < 3 or setup.ranks == 1:
         return [0] * len(traced.visits)
-    return [
-        setup.bytes_per_weight * one for one in gathered(traced.visits, shape.numels, setup)
-    ]
+    return [setup.bytes_per_weight * one for one in gathered(traced.visits, shape.numels, setup)]

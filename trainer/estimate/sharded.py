@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.estimate.ledger import Ledger
+from trainer.estimate.ledger import Arrived, Ledger
 from trainer.estimate.setup import Setup
 from trainer.estimate.shape import Shape
 
@@ -45,12 +45,12 @@ class Sharded:
         ledger.device["buffers"] = size * setup.reduce_bucket
         ledger.note()
 
-    def gradient(self, weight: int, live: int, whole: int, micro: int) -> None:
+    def gradient(self, arrived: Arrived) -> None:
         """A gradient has arrived."""
-        numel, size = self._numels[weight], self._setup.bytes_per_weight
+        numel, size = self._numels[arrived.weight], self._setup.bytes_per_weight
         if self._elements and self._elements + numel > self._setup.reduce_bucket:
             self._ledger.device["gradients"] += size * numel
-            self._reduce(live, whole)
+            self._reduce(arrived.live, arrived.gathered)
             self._ledger.device["gradients"] -= size * numel
         if self._elements + numel > self._setup.reduce_bucket:
             self._loose += numel
@@ -67,7 +67,7 @@ class Sharded:
         self._ledger.device["gradients"] -= size * self._loose
         self._bucket, self._elements, self._loose = [], 0, 0
 
-    def end_pass(self, live: int, micro: int) -> None:
+    def end_pass(self, live: int) -> None:
         """Reduce what is left."""
         if self._bucket:
             self._reduce(live, 0)

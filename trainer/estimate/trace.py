@@ -94,23 +94,26 @@ class _Kernel(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def backward(ctx: Any, *_: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return tuple(torch.empty_like(one) for one in ctx.saved_tensors[:3])
 
 
 class _ShapesOnly(TorchFunctionMode):
     """Scaled dot product attention as a kernel that never holds the scores."""
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.scaled_dot_product_attention:
             return _Kernel.apply(*args[:3])
         return func(*args, **(kwargs or {}))
 
 
 def _fused(
-    module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any
+    _module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *_: Any,
+    **__: Any,
 ) -> tuple[torch.Tensor, None]:
     """What flash-attn keeps: neither repeated heads nor pieces of segments."""
     out: torch.Tensor = _Kernel.apply(query, key, value)
@@ -145,9 +148,7 @@ class _Alive(TorchDispatchMode):
         peak, self.peak = self.peak, self.now
         return peak
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for one in tree_iter(result):
             if isinstance(one, torch.Tensor):

@@ -47,14 +47,16 @@ def volume(shape: Shape, setup: Setup, traced: Pass) -> Volume:
         per_pass = gathered_in_pass(traced.visits, shape.numels, setup) if setup.ranks > 1 else 0
         gradients = ring * size * trained * setup.micro_steps
         weights = ring * size * per_pass * setup.micro_steps
-        if setup.offload_optimizer:  # accumulated on the host: there and back in each further micro-step
+        if (
+            setup.offload_optimizer
+        ):  # accumulated on the host: there and back in each further micro-step
             host += share * 4 * 2 * (setup.micro_steps - 1)
         if setup.offload_parameters:
             host += size * per_pass / setup.ranks * setup.micro_steps
         return Volume(gradients, weights, gradients + weights, host)
     if setup.stage == 0:
         return Volume(2 * ring * 4 * trained, 0.0, 0.0, host)
-    factor = 2 if setup.multi_rank_reduce or setup.stage == 1 and size == 2 else 1
+    factor = 2 if setup.multi_rank_reduce or (setup.stage == 1 and size == 2) else 1
     rounds = setup.micro_steps if setup.stage == 2 else 1
     gradients = factor * ring * size * trained * rounds
     hideable = gradients if setup.stage == 2 and setup.overlap else 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from trainer.estimate.ledger import Ledger
+from trainer.estimate.ledger import Arrived, Ledger
 from trainer.estimate.setup import Setup
 from trainer.estimate.shape import Shape
 
@@ -36,13 +36,14 @@ class Whole:
         self._ledger.device["weights"] = 4 * self._shape.parameters
         self._ledger.note()
 
-    def gradient(self, weight: int, live: int, whole: int, micro: int) -> None:
+    def gradient(self, arrived: Arrived) -> None:
         """A gradient has arrived."""
-        if micro == 0:
-            self._ledger.device["gradients"] += 4 * self._shape.numels[weight]
+        if arrived.micro == 0:
+            self._ledger.device["gradients"] += 4 * self._shape.numels[arrived.weight]
 
-    def end_pass(self, live: int, micro: int) -> None:
+    def end_pass(self, live: int) -> None:
         """The backward is over."""
+        self._ledger.note(activations=live)
 
     def update(self) -> None:
         """Reduce and update."""
@@ -79,12 +80,12 @@ class Bf16Stage1:
         device["gradients"] = 4 * self._all
         self._ledger.note()
 
-    def gradient(self, weight: int, live: int, whole: int, micro: int) -> None:
+    def gradient(self, arrived: Arrived) -> None:
         """A gradient has arrived."""
-        if micro == 0:
-            self._ledger.device["gradients"] += 2 * self._shape.numels[weight]
+        if arrived.micro == 0:
+            self._ledger.device["gradients"] += 2 * self._shape.numels[arrived.weight]
 
-    def end_pass(self, live: int, micro: int) -> None:
+    def end_pass(self, live: int) -> None:
         """Add all to the accumulators."""
         self._ledger.note(activations=live, temporary=4 * self._largest)
 

@@ -62,7 +62,8 @@ def test_with_memory_to_spare_nothing_is_offloaded_or_computed_twice() -> None:
     found = proposed(10**12)
     assert found.best is not None
     setup = found.best.setup
-    assert not (setup.offload_optimizer or setup.offload_parameters or setup.checkpointing)
+    assert overrides(setup)[1:3] == ["zero.offload_optimizer=none", "zero.offload_parameters=none"]
+    assert not setup.checkpointing
     assert setup.micro_batch == 8  # all of a rank's rows at once
     assert found.tried > 20
 

@@ -52,9 +52,7 @@ def test_stage_2_with_offload_adds_only_the_fp32_accumulators_on_the_device(rank
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 8])
-@pytest.mark.parametrize(
-    ("optimizer", "parameters"), [(False, False), (True, False), (True, True)]
-)
+@pytest.mark.parametrize(("optimizer", "parameters"), [(False, False), (True, False), (True, True)])
 def test_stage_3_is_deepspeeds_estimate(ranks: int, optimizer: bool, parameters: bool) -> None:
     _, theirs, largest = estimate_zero3_model_states_mem_needs(
         P, 0, ranks, 1, optimizer, parameters, False, 1.0

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from tests.shared_estimate import made_pass, made_setup, made_shape
-from trainer.config.schema import EstimateConfig
+from trainer.config.schema import Config, EstimateConfig
 from trainer.distributed import Ranks
 from trainer.estimate.duration import duration, operations
 from trainer.estimate.hardware import BETWEEN, GPUS, WITHIN, Cluster, cluster_of, sizes_of
 from trainer.estimate.volume import Volume, volume
-from trainer.config.schema import Config
 
 SHAPE = made_shape()
 P = SHAPE.parameters

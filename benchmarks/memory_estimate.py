@@ -124,6 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", default=[], help="parts of names of cases")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--again", type=Path, help="measured figures of an earlier --out")
     parser.add_argument("--tensors", action="store_true")
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--worker")
@@ -134,14 +135,21 @@ def main() -> None:
         return
     ranks = 1 if options.gpu else 2
     rows: list[dict[str, Any]] = []
+    earlier = json.loads(options.again.read_text()) if options.again else []
+    known = {one["case"]: one for one in earlier}
     for case, overrides in CASES.items():
         if options.only and not any(part in case for part in options.only):
             continue
         guess = estimated(config_of(overrides), ranks, options.gpu)
-        found = measured(case, ranks, options.gpu, False)
-        if options.tensors and not options.gpu:
-            found["tensors"] = measured(case, ranks, False, True)["tensors"]
-        rows.append({"case": case, "estimated": guess, **found})
+        if options.again and case not in known:
+            continue
+        if options.again:
+            found = known[case]
+        else:
+            found = measured(case, ranks, options.gpu, False)
+            if options.tensors and not options.gpu:
+                found["tensors"] = measured(case, ranks, False, True)["tensors"]
+        rows.append({"case": case, **found, "estimated": guess})
         print(line(rows[-1]), flush=True)
         if options.out:
             options.out.write_text(json.dumps(rows, indent=1), encoding="utf-8")

@@ -9,7 +9,7 @@ from rich.console import Console
 from trainer.config.schema import Config, Precision
 from trainer.config.validate import validate_sizes
 from trainer.distributed import ranks_from_environment
-from trainer.estimate.estimate import Traced, Workload, estimate
+from trainer.estimate.estimate import Traced, Untraceable, Workload, estimate
 from trainer.estimate.hardware import cluster_of, sizes_of
 from trainer.estimate.propose import propose
 from trainer.estimate.view import print_estimate, print_proposal
@@ -33,7 +33,13 @@ def print_estimates(
     fused = cluster is not None and config.precision is Precision.bf16 and config.data.packing
     model = Traced(config, init_from, fused)
     workload = Workload.full(config) if plan is None else workload_of(config, plan)
-    found = estimate(config, model, workload, nodes * per_node, cluster)
+    try:
+        found = estimate(config, model, workload, nodes * per_node, cluster)
+    except Untraceable as fault:
+        if plan is None:
+            raise
+        console.print(f"estimate: none. {fault.faults[0].seen}", soft_wrap=True)
+        return
     print_estimate(console, found, config)
     if cluster is not None and config.estimate.propose:
         print_proposal(console, propose(config, model, workload, cluster), found)

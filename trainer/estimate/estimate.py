@@ -7,6 +7,7 @@ from functools import cached_property
 
 import torch
 
+from data_modules.faults import ConfigFault, Fault
 from trainer.config.schema import AdaptationConfig, Config, Precision
 from trainer.estimate.duration import Duration, duration
 from trainer.estimate.hardware import Cluster
@@ -16,6 +17,7 @@ from trainer.estimate.setup import Setup, setup_of
 from trainer.estimate.shape import Shape, described, meta_model, shape_of
 from trainer.estimate.trace import Pass, trace
 from trainer.estimate.volume import Volume, volume
+from trainer.loss import MultiTaskLM
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ class Workload:
         return max(1, -(-int(self.tokens) // (setup.ranks * setup.tokens)))
 
 
+class Untraceable(ConfigFault):
+    """A model does not run without values, so its activations cannot be counted."""
+
+
 class Traced:
     """A model's passes, each traced once.
 
@@ -59,7 +65,7 @@ class Traced:
         self._description = described(config, init_from)
         self._adaptation: AdaptationConfig = config.adaptation
         self._dtype = torch.bfloat16 if config.precision is Precision.bf16 else torch.float32
-        self._fused = fused
+        self._fused, self._trusted = fused, config.model.trust_remote_code
         self._passes: dict[tuple[bool, int, int, bool], Pass] = {}
 
     @cached_property
@@ -67,10 +73,9 @@ class Traced:
         """The model's numbers."""
         return shape_of(self._module(False))
 
-    def _module(self, checkpointing: bool):  # type: ignore[no-untyped-def]
-        return meta_model(
-            self._description, self._adaptation, checkpointing, self._dtype, self._fused
-        )
+    def _module(self, checkpointing: bool) -> MultiTaskLM:
+        settings = self._adaptation, checkpointing, self._dtype, self._fused
+        return meta_model(self._description, *settings, self._trusted)
 
     def of(self, setup: Setup) -> Pass:
         """The pass of a micro-step in which every position is supervised that can be."""
@@ -79,8 +84,17 @@ class Traced:
             rows, length = setup.micro_batch, setup.length
             supervised = rows * (length - 1)
             shape = (1, rows * length, rows) if setup.packing else (rows, length, 0)
-            self._passes[key] = trace(self._module(setup.checkpointing), *shape, supervised)
+            self._passes[key] = self._trace(setup.checkpointing, shape, supervised)
         return self._passes[key]
+
+    def _trace(self, checkpointing: bool, shape: tuple[int, int, int], supervised: int) -> Pass:
+        module = self._module(checkpointing)
+        try:
+            return trace(module, *shape, supervised)
+        except Exception as error:  # any: code of a model may look at values, and there are none
+            seen = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+            rule = "its forward and backward must run on the meta device to be estimated"
+            raise Untraceable(Fault("model", seen, rule)) from error
 
     def about(self, setup: Setup) -> Pass:
         """The same from the passes of one and two rows: bytes grow with the rows all but evenly."""

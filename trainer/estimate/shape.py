@@ -112,6 +112,7 @@ def meta_model(
     checkpointing: bool,
     dtype: torch.dtype,
     fused_attention: bool,
+    trust_remote_code: bool = False,
 ) -> MultiTaskLM:
     """The module that the engine wraps, on the meta device."""
     with torch.device("meta"):
@@ -119,6 +120,7 @@ def meta_model(
             copy.deepcopy(description),
             dtype=torch.float32,
             attn_implementation=FUSED if fused_attention else BY_SEGMENT,
+            trust_remote_code=trust_remote_code,
         )
         SupervisedHead.adopt(model.get_output_embeddings())
         model.config.use_cache = False

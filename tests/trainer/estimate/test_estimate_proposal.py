@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from trainer.config.schema import Config, EstimateConfig, Init
-from trainer.estimate.estimate import Traced, Workload, estimate
+from trainer.estimate.estimate import Traced, Untraceable, Workload, estimate
 from trainer.estimate.hardware import Cluster, cluster_of
 from trainer.estimate.propose import Proposal, overrides, propose
 from trainer.estimate.setup import setup_of
@@ -105,6 +105,15 @@ def test_hosts_bound_what_is_proposed() -> None:
     assert "of a host's 0.02 GiB" in shown.get()
     assert "Take hosts with more memory" in shown.get()
     assert proposed(10**12, host=4 * least).best is not None
+
+
+def test_a_model_that_does_not_run_without_values_is_named() -> None:
+    config = made_config()
+    # attention over a window is refused in training, too
+    window = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}
+    config.model.architecture |= {"model_type": "qwen2", **window}
+    with pytest.raises(Untraceable, match="sliding-window attention is not supported"):
+        estimate(config, Traced(config, None, False), WORK, 4, None)
 
 
 def test_rows_that_cannot_be_dealt_leave_nothing_to_try() -> None:

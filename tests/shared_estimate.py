@@ -23,6 +23,8 @@ def made_setup(**changes: Any) -> Setup:
     values: dict[str, Any] = {
         "stage": 2,
         "ranks": 2,
+        "parts": 1,
+        "copy_parts": 1,
         "bytes_per_weight": 2,
         "offload_optimizer": False,
         "offload_parameters": False,

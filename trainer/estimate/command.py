@@ -8,7 +8,7 @@ from rich.console import Console
 
 from trainer.config.schema import Config, Precision
 from trainer.config.validate import validate_sizes
-from trainer.distributed import ranks_from_environment
+from trainer.distributed import Ranks
 from trainer.estimate.estimate import Traced, Untraceable, Workload, estimate
 from trainer.estimate.hardware import cluster_of, sizes_of
 from trainer.estimate.propose import propose
@@ -16,18 +16,19 @@ from trainer.estimate.view import print_estimate, print_proposal
 
 
 def print_estimates(
-    console: Console, config: Config, init_from: str | None, plan: Any = None
+    console: Console, config: Config, init_from: str | None, launched: Ranks, plan: Any = None
 ) -> None:
     """Estimate and print.
 
     Args:
+        launched: ranks to estimate for where neither ``estimate`` nor ``cluster`` says how many.
         plan: of ``plan_json``; its longest phase says how much there is in a step. None takes every
             sample to be as long as it may be.
 
     Raises:
         ConfigFault: faults of what the estimate depends on.
     """
-    nodes, per_node = sizes_of(config, ranks_from_environment())
+    nodes, per_node = sizes_of(config, launched)
     validate_sizes(config, nodes * per_node)
     cluster = cluster_of(config, nodes, per_node)
     fused = cluster is not None and config.precision is Precision.bf16 and config.data.packing

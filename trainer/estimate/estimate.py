@@ -45,9 +45,10 @@ class Workload:
 
     def micro_steps(self, setup: Setup) -> int:
         """Micro-steps of a step, where packing fills them."""
+        at_once = setup.groups * setup.micro_batch
         if not setup.packing:
-            return max(1, self.rows // (setup.ranks * setup.micro_batch))
-        return max(1, -(-int(self.tokens) // (setup.ranks * setup.tokens)))
+            return max(1, self.rows // at_once)
+        return max(1, -(-int(self.tokens) // (at_once * setup.length)))
 
 
 class Untraceable(ConfigFault):
@@ -66,7 +67,7 @@ class Traced:
         self._adaptation: AdaptationConfig = config.adaptation
         self._dtype = torch.bfloat16 if config.precision is Precision.bf16 else torch.float32
         self._fused, self._trusted = fused, config.model.trust_remote_code
-        self._passes: dict[tuple[bool, int, int, bool], Pass] = {}
+        self._passes: dict[tuple[bool, int, int, int, bool], Pass] = {}
 
     @cached_property
     def shape(self) -> Shape:
@@ -79,11 +80,12 @@ class Traced:
 
     def of(self, setup: Setup) -> Pass:
         """The pass of a micro-step in which every position is supervised that can be."""
-        key = (setup.checkpointing, setup.micro_batch, setup.length, setup.packing)
+        rows, positions = setup.micro_batch, setup.positions
+        key = (setup.checkpointing, rows, positions, setup.parts, setup.packing)
         if key not in self._passes:
-            rows, length = setup.micro_batch, setup.length
-            supervised = rows * (length - 1)
-            shape = (1, rows * length, rows) if setup.packing else (rows, length, 0)
+            # a slice's last position predicts the first of the next
+            supervised = positions - (rows if setup.parts == 1 else 0)
+            shape = (1, positions, rows) if setup.packing else (rows, positions // rows, 0)
             self._passes[key] = self._trace(setup.checkpointing, shape, supervised)
         return self._passes[key]
 

@@ -44,9 +44,9 @@ def propose(config: Config, model: Traced, workload: Workload, cluster: Cluster)
     for way in _ways(base):
         for rows in _MICRO_BATCHES:
             setup = replace(way, micro_batch=rows)
-            if workload.rows % (cluster.ranks * (1 if setup.packing else rows)):
+            if workload.rows % (setup.groups * (1 if setup.packing else rows)):
                 break
-            if rows > 1 and rows * cluster.ranks > workload.rows:
+            if rows > 1 and rows * setup.groups > workload.rows:
                 break
             setup = replace(setup, micro_steps=workload.micro_steps(setup))
             tried += 1

@@ -17,7 +17,9 @@ class Setup:
     """One way to train.
 
     Attributes:
-        ranks: data-parallel processes.
+        ranks: processes that ZeRO partitions over.
+        parts: ranks that share each micro-batch, a slice of its positions each.
+        copy_parts: ranks that hold a second copy of the weights among them (ZeRO++'s hpZ); 1 is none.
         bytes_per_weight: of the weights that the model computes with; masters and moments have 4.
         reduce_bucket, prefetch_bucket: elements.
         max_live, max_reuse, persistence: ZeRO-3's bounds on gathered weights, in elements.
@@ -28,6 +30,8 @@ class Setup:
 
     stage: int
     ranks: int
+    parts: int
+    copy_parts: int
     bytes_per_weight: int
     offload_optimizer: bool
     offload_parameters: bool
@@ -46,18 +50,27 @@ class Setup:
     keeps_checkpoints: bool
 
     @property
-    def tokens(self) -> int:
-        """Positions of a micro-step of one rank."""
-        return self.micro_batch * self.length
+    def groups(self) -> int:
+        """Micro-batches that are computed at once."""
+        return self.ranks // self.parts
+
+    @property
+    def positions(self) -> int:
+        """Positions of a micro-step that one rank computes."""
+        rows = 1 if self.packing else self.micro_batch
+        return rows * -(-self.micro_batch * self.length // (rows * self.parts))
 
 
 def setup_of(config: Config, ranks: int) -> Setup:
     """The setup that a configuration describes."""
     zero = deepspeed_config(config, ranks)["zero_optimization"]
-    rows = ranks * config.micro_batch_size
+    parts = getattr(config, "sequence_parallel_size", 1)
+    rows = ranks // parts * config.micro_batch_size
     return Setup(
         stage=config.zero.stage,
         ranks=ranks,
+        parts=parts,
+        copy_parts=zero.get("zero_hpz_partition_size", 1),
         bytes_per_weight=2 if config.precision is Precision.bf16 else 4,
         offload_optimizer=config.zero.offload_optimizer is not Offload.none,
         offload_parameters=config.zero.offload_parameters is not Offload.none,

@@ -34,6 +34,9 @@ class Sharded:
         states = ledger.host if setup.offload_optimizer else ledger.device
         ledger.device["weights"] = whole
         (ledger.host if setup.offload_parameters else ledger.device)["weights"] += parts
+        if setup.copy_parts > 1:
+            copies = sum(-(-numel // setup.copy_parts) for numel in self._numels)
+            ledger.device["second copy of weights"] = size * copies
         states["masters"] = 4 * self._share
         if setup.offload_optimizer:
             ledger.note_host(4 * self._share)

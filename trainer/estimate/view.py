@@ -45,7 +45,8 @@ def _headline(found: Estimate) -> str:
         f"estimate: {shape.parameters:,} parameters, {shape.trained:,} trained, {setup.ranks} rank(s), "
         f"ZeRO-{setup.stage}{', offloaded: ' + ' and '.join(offload) if offload else ''}, "
         f"{'bf16' if setup.bytes_per_weight == 2 else 'fp32'}, micro-batch {rows}"
-        f"{' packed' if setup.packing else ''}, {setup.micro_steps} micro-step(s), "
+        f"{' packed' if setup.packing else ''}"
+        f"{f' on {setup.parts} ranks' if setup.parts > 1 else ''}, {setup.micro_steps} micro-step(s), "
         f"activation checkpointing {'on' if setup.checkpointing else 'off'}"
     )
 
@@ -76,7 +77,8 @@ def _communication(found: Estimate) -> str:
     sent = found.volume
     words = (
         f"communication per step and rank: {_gib(sent.sent)} sent "
-        f"(gradients {_gib(sent.gradients)}, weights {_gib(sent.weights)})"
+        f"(gradients {_gib(sent.gradients)}, weights {_gib(sent.weights)}"
+        f"{f', activations {_gib(sent.activations)}' if sent.activations else ''})"
     )
     if found.cluster is not None and found.cluster.between is not None:
         words += f", as much over the links of each of {found.cluster.nodes} nodes"

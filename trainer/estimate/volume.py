@@ -7,7 +7,7 @@ all-reduce; a rank receives as much. Stages 1 and 2 all-reduce their buckets, un
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainer.estimate.gathering import gathered_in_pass
 from trainer.estimate.setup import Setup
@@ -22,6 +22,7 @@ class Volume:
     Attributes:
         gradients: reduced.
         weights: gathered.
+        activations: swapped around attention by ranks that share sequences.
         hideable: of both, what is sent while the model computes.
         host: between GPU and host, because of offload.
     """
@@ -30,14 +31,27 @@ class Volume:
     weights: float
     hideable: float
     host: float
+    activations: float = 0.0
 
     @property
     def sent(self) -> float:
-        return self.gradients + self.weights
+        return self.gradients + self.weights + self.activations
 
 
 def volume(shape: Shape, setup: Setup, traced: Pass) -> Volume:
     """The volume of one optimizer step."""
+    return replace(_of_states(shape, setup, traced), activations=_swapped(shape, setup))
+
+
+def _swapped(shape: Shape, setup: Setup) -> float:
+    """Query, key, value and output of every layer, there and back; keys and values as if of all heads."""
+    times = 3 if setup.checkpointing else 2
+    one = setup.bytes_per_weight * setup.positions * shape.width
+    elsewhere = (setup.parts - 1) / setup.parts
+    return 4 * shape.layers * one * elsewhere * times * setup.micro_steps
+
+
+def _of_states(shape: Shape, setup: Setup, traced: Pass) -> Volume:
     ring = (setup.ranks - 1) / setup.ranks
     size, trained = setup.bytes_per_weight, shape.trained
     share = trained / setup.ranks

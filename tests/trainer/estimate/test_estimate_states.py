@@ -128,6 +128,12 @@ def test_stage_3_starts_with_the_whole_model_on_the_device() -> None:
     assert (peak.when, peak.parts["weights"]) == ("engine start", 2 * P)
 
 
+def test_a_second_copy_of_the_weights_is_held_by_fewer_ranks() -> None:
+    found = ledger(stage=3, ranks=8, copy_parts=2).device
+    assert found["second copy of weights"] == 2 * P // 2
+    assert "second copy of weights" not in ledger(stage=3, ranks=8).device
+
+
 def test_a_checkpoint_is_a_copy_on_the_host() -> None:
     ours = ledger(keeps_checkpoints=True)
     assert ours.host["checkpoint copy"] == 12 * P // 2

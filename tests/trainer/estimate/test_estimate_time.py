@@ -10,6 +10,7 @@ from tests.shared_estimate import made_pass, made_setup, made_shape
 from trainer.config.schema import Config, EstimateConfig
 from trainer.distributed import Ranks
 from trainer.estimate.duration import duration, operations
+from trainer.estimate.estimate import Workload
 from trainer.estimate.hardware import BETWEEN, GPUS, WITHIN, Cluster, cluster_of, sizes_of
 from trainer.estimate.volume import Volume, volume
 
@@ -62,6 +63,23 @@ def test_stage_3_gathers_twice_what_it_may_not_keep() -> None:
     assert found.gradients == 5 * 3 / 4 * 2 * P
     assert found.weights == 2 * 5 * 3 / 4 * 2 * P
     assert sent(stage=3, micro_steps=5, max_reuse=10**9).weights == found.weights / 2
+
+
+def test_ranks_that_share_sequences_swap_activations() -> None:
+    assert sent().activations == 0
+    found = sent(parts=2, micro_batch=1, length=16, micro_steps=3)
+    # q, k, v and output of 8 layers, 8 of the 16 positions, half of them from elsewhere, there and back
+    assert found.activations == 3 * 2 * 4 * 8 * (8 * 1000 * 2) / 2
+    assert found.sent == found.gradients + found.weights + found.activations
+
+
+def test_positions_are_cut_and_groups_are_fewer() -> None:
+    setup = made_setup(ranks=8, parts=4, micro_batch=3, length=10)
+    assert (setup.groups, setup.positions) == (2, 8)  # 30 positions, filled up to 32
+    assert made_setup(parts=4, micro_batch=3, length=10, packing=False).positions == 3 * 3
+    work = Workload(rows=12, tokens=120.0, sample=10.0, planned=False)
+    assert work.micro_steps(setup) == 2
+    assert work.micro_steps(made_setup(ranks=8, micro_batch=3, length=10)) == 1
 
 
 def test_one_rank_sends_nothing() -> None:

@@ -159,9 +159,7 @@ def check_sharing(config: ModelConfig, tokenizer: Any, init_from: str | None, si
     Raises:
         ConfigFault: they cannot.
     """
-    faults = (
-        list(sharing_faults(describe(config, tokenizer, init_from), size)) if size > 1 else []
-    )
+    faults = list(sharing_faults(describe(config, tokenizer, init_from), size)) if size > 1 else []
     if faults:
         raise ConfigFault(faults)
 

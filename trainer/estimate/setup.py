@@ -64,7 +64,7 @@ class Setup:
 def setup_of(config: Config, ranks: int) -> Setup:
     """The setup that a configuration describes."""
     zero = deepspeed_config(config, ranks)["zero_optimization"]
-    parts = getattr(config, "sequence_parallel_size", 1)
+    parts = config.sequence_parallel_size
     rows = ranks // parts * config.micro_batch_size
     return Setup(
         stage=config.zero.stage,

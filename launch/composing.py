@@ -127,14 +127,27 @@ def checked_config(composed: DictConfig) -> Config:
     written = OmegaConf.to_container(cast(ListConfig, settings.overrides.task), resolve=False)
     overrides = [str(override) for override in cast(list[str], written)]
     refuse_select_overrides(overrides)
+    needs_data = reads_data(composed)
     config = to_config(composed)
     if settings.mode is RunMode.MULTIRUN and not any(
         override.lstrip("+").startswith("output_dir=") for override in overrides
     ):
         # The runs of a sweep share a run name; in one directory each would clear the one before.
         config.output_dir = str(Path(settings.sweep.dir) / settings.sweep.subdir)
-    prepare_root(config)
+    if needs_data:
+        prepare_root(config)
+    else:
+        config.model.path = shipped(config.model.path)
     return config
+
+
+def reads_data(composed: DictConfig) -> bool:
+    """Whether a command reads data; for an estimate alone, which does not, their place may be missing."""
+    if OmegaConf.select(composed, "estimate.only", default=False) is not True:
+        return True
+    if OmegaConf.is_missing(composed.data, "root"):
+        composed.data.root = ""
+    return False
 
 
 def prepare_root(config: Config) -> None:

@@ -130,7 +130,7 @@ def check_vocabulary(config: ModelConfig, tokenizer: Any, init_from: str | None)
         ConfigFault: the tokenizer has more tokens than the model has embeddings, or transformers
             does not know the model.
     """
-    rows = _described(config, tokenizer, init_from).get_text_config().vocab_size
+    rows = describe(config, tokenizer, init_from).get_text_config().vocab_size
     if len(tokenizer) > rows:
         raise ConfigFault(
             Fault(
@@ -148,7 +148,7 @@ def max_positions(config: ModelConfig, tokenizer: Any, init_from: str | None) ->
     Raises:
         ConfigFault: as :func:`check_vocabulary`.
     """
-    described = _described(config, tokenizer, init_from).get_text_config()
+    described = describe(config, tokenizer, init_from).get_text_config()
     positions: int | None = getattr(described, "max_position_embeddings", None)
     return positions
 
@@ -159,15 +159,20 @@ def check_sharing(config: ModelConfig, tokenizer: Any, init_from: str | None, si
     Raises:
         ConfigFault: they cannot.
     """
-    faults = (
-        list(sharing_faults(_described(config, tokenizer, init_from), size)) if size > 1 else []
-    )
+    faults = list(sharing_faults(describe(config, tokenizer, init_from), size)) if size > 1 else []
     if faults:
         raise ConfigFault(faults)
 
 
-def _described(config: ModelConfig, tokenizer: Any, init_from: str | None) -> PretrainedConfig:
-    """The model's configuration, without its weights."""
+def describe(config: ModelConfig, tokenizer: Any, init_from: str | None) -> PretrainedConfig:
+    """The model's configuration, without its weights.
+
+    Args:
+        tokenizer: gives a random model the size of its vocabulary.
+
+    Raises:
+        ConfigFault: transformers cannot read it.
+    """
     path = _weights_path(config, init_from)
     if path is None:
         return _architecture(config, tokenizer)
@@ -196,8 +201,13 @@ def load_model(config: ModelConfig, tokenizer: Any, init_from: str | None, seed:
     SupervisedHead.adopt(model.get_output_embeddings())
     model.config.use_cache = False
     if config.activation_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        checkpoint_activations(model)
     return model
+
+
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    """Let a model keep the inputs of its layers only, and compute the rest again in the backward."""
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def _architecture(config: ModelConfig, tokenizer: Any) -> PretrainedConfig:

@@ -8,7 +8,8 @@ from trainer.config.schema import Config
 from trainer.config.validate import validate
 from trainer.console import make_console, quieten_libraries
 from trainer.course import course_of
-from trainer.distributed import ranks_from_environment
+from trainer.distributed import Ranks, ranks_from_environment
+from trainer.estimate.command import print_estimates
 from trainer.model import max_positions
 from trainer.plan_view import plan_json, print_plan
 from trainer.plan_warnings import warnings_of
@@ -18,7 +19,9 @@ from trainer.train import make_data
 
 
 def show_plan(config: Config, world_size: int | None = None) -> None:
-    """Validate, tokenise and plan as a run would, and print it.
+    """Validate, tokenise and plan as a run would, and print it; with what the run will need.
+
+    With ``estimate.only`` no data is read.
 
     Args:
         world_size: ranks of the run; None takes those that a launcher started.
@@ -26,7 +29,14 @@ def show_plan(config: Config, world_size: int | None = None) -> None:
     Raises:
         UserFault: whatever would stop the run before training.
     """
-    world_size = world_size or ranks_from_environment().world_size
+    launched = ranks_from_environment()
+    if world_size is not None:
+        launched = Ranks(0, world_size, 0, max(1, world_size // config.cluster.nodes))
+    if config.estimate.only:
+        quieten_libraries()
+        print_estimates(make_console(), config, config.init_from, launched)
+        return
+    world_size = launched.world_size
     validate(config, world_size)
     quieten_libraries()
     run = RunDirectory(Path(config.output_dir))
@@ -44,3 +54,4 @@ def show_plan(config: Config, world_size: int | None = None) -> None:
     positions = max_positions(config.model, data.tokenizer, start.init_from)
     for warning in warnings_of(plan, phases, config, positions):
         console.print(f"warning: {warning}", soft_wrap=True)
+    print_estimates(console, config, start.init_from, launched, plan)

@@ -48,7 +48,7 @@ _SHAPING = (
 )
 _PLANNING = ("data", "boundary", "limits.steps_per_phase")  # shown where a plan differs
 # How a run was started, and not what it made.
-_NOT_MAKING = ("resume", "logging", "cluster", "output_dir", "sweep")
+_NOT_MAKING = ("resume", "logging", "cluster", "estimate", "output_dir", "sweep")
 _ABSENT = "(absent)"
 
 

@@ -16,7 +16,7 @@ import launch.node
 import launch.report
 import launch.status
 import launch.versions
-from launch.composing import addable
+from launch.composing import addable, reads_data
 from launch.sweeps.members import member
 from launch.sweeps.syntax import read
 from tests.docs.pages import PAGES, commands, read_page, shell_lines, words_of
@@ -67,7 +67,9 @@ def conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def check_overrides(conf: Path, words: Sequence[str]) -> None:
     """Raises what the command would raise of these overrides."""
     with initialize_config_dir(str(conf), version_base="1.3"):
-        to_config(compose("train", overrides=addable(list(words))))
+        tree = compose("train", overrides=addable(list(words)))
+    reads_data(tree)
+    to_config(tree)
 
 
 def check_sweep(conf: Path, words: list[str]) -> None:

@@ -40,7 +40,7 @@ WITHOUT_GENERAL_TASK = (
 #: Groups that neither data nor curriculum touch: they are composed with the smallest of both.
 APART_FROM_DATA = {
     *("model", "boundary", "optimizer", "zero", "adaptation", "evaluation", "logging"),
-    *("checkpoint", "faults", "cluster", "sweep", "debug"),
+    *("checkpoint", "faults", "cluster", "sweep", "estimate", "debug"),
 }
 
 
@@ -137,7 +137,7 @@ def test_the_tree_is_found_whole() -> None:
     assert groups >= {
         *("train.yaml", "model", "data", "task", "balance", "boundary", "phase", "curriculum"),
         *("optimizer", "zero", "adaptation", "evaluation", "logging", "checkpoint", "cluster"),
-        *("experiment", "debug", "cleaning", "sweep"),
+        *("experiment", "debug", "cleaning", "sweep", "estimate"),
     }
     assert {"experiment/bench/demo.yaml", "task/ten_tasks/qa.yaml"} <= set(FILES)
     assert {"curriculum/single.yaml", "experiment/v1_1.yaml"} <= set(FILES)

@@ -410,6 +410,45 @@ class ClusterConfig:
 
 
 @dataclass
+class EstimateConfig:
+    """The cluster that ``launch/plan.py`` estimates memory and time for; training does not read it.
+
+    Attributes:
+        only: print the estimate alone: no data is read, no weight and no tokenizer needed.
+        gpu: a name of ``trainer.estimate.hardware.GPUS``; None estimates memory only.
+        nodes, gpus_per_node: None takes those of ``cluster``, else the ranks that were launched.
+        within: link between the GPUs of a node; None is the one that the GPU is usually sold with.
+        between: link between nodes.
+        ports: such links of a node; None is one per GPU for InfiniBand, one for Ethernet.
+        host_link: link between a GPU and its host.
+        host_memory_gb: GiB of a node; None does not bound it.
+        host_bandwidth_gb: GB/s of a node's memory, for an offloaded optimizer. An assumption.
+        headroom: share of a GPU's memory that tensors cannot have: CUDA's and NCCL's own, fragments.
+            An assumption, as are the next three.
+        mfu: share of the GPU's peak that computing reaches.
+        link_share: share of a link's bandwidth that collectives reach.
+        overlap: share of the compute time that communication can hide behind, where DeepSpeed overlaps.
+        propose: look for the settings that fit with the least estimated time.
+    """
+
+    only: bool = False
+    gpu: str | None = None
+    nodes: int | None = None
+    gpus_per_node: int | None = None
+    within: str | None = None
+    between: str = "ib_ndr"
+    ports: int | None = None
+    host_link: str = "pcie4"
+    host_memory_gb: int | None = None
+    host_bandwidth_gb: float = 200.0
+    headroom: float = 0.08
+    mfu: float = 0.4
+    link_share: float = 0.7
+    overlap: float = 0.5
+    propose: bool = True
+
+
+@dataclass
 class SweepConfig:
     """Many runs by one command: ``launch/submit.py -m``. One run alone does not look at it.
 
@@ -499,5 +538,6 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     faults: FaultsConfig = field(default_factory=FaultsConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    estimate: EstimateConfig = field(default_factory=EstimateConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)

@@ -19,6 +19,7 @@ from trainer.config.schema import (
 )
 from trainer.config.validate_cluster import cluster_faults
 from trainer.config.validate_data import data_faults
+from trainer.config.validate_estimate import estimate_faults
 from trainer.config.validate_keeping import keeping_faults
 from trainer.config.validate_mixture import curriculum_faults
 from trainer.config.validate_names import name_faults
@@ -54,6 +55,25 @@ def validate(config: Config, dp_world_size: int | None) -> None:
         *_faults(config),
         *cluster_faults(config),
         *sweep_faults(config),
+        *estimate_faults(config),
+    ]
+    if faults:
+        raise ConfigFault(faults)
+
+
+def validate_sizes(config: Config, dp_world_size: int) -> None:
+    """Check what an estimate without data depends on.
+
+    Raises:
+        ConfigFault: listing every fault found.
+    """
+    faults = [
+        *_batch(config, dp_world_size),
+        *_zero(config),
+        *parallel_faults(config, dp_world_size),
+        *_updates(config),
+        *cluster_faults(config),
+        *estimate_faults(config),
     ]
     if faults:
         raise ConfigFault(faults)

@@ -1,0 +1,151 @@
+"""The model as numbers: built on the meta device from its configuration alone, no weight is loaded."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig
+
+from data_modules.faults import ConfigFault, Fault
+from trainer import model as models
+from trainer.config.schema import AdaptationConfig, Config, Init
+from trainer.estimate.trace import BY_SEGMENT, FUSED
+from trainer.loss import MultiTaskLM, SupervisedHead
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One parameter.
+
+    Attributes:
+        matrix: it is in the optimizer's first group, that of weight decay.
+    """
+
+    name: str
+    numel: int
+    trained: bool
+    matrix: bool
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a model decides memory and time.
+
+    Attributes:
+        weights: in the model's order; a tied weight is one.
+        layers, width: of the transformer.
+        embedded: numel of the input embeddings where the output projection has weights of its own:
+            a look-up multiplies nothing.
+    """
+
+    weights: tuple[Weight, ...]
+    layers: int
+    width: int
+    embedded: int
+
+    @property
+    def parameters(self) -> int:
+        return sum(one.numel for one in self.weights)
+
+    @property
+    def trained(self) -> int:
+        return sum(one.numel for one in self.weights if one.trained)
+
+    @property
+    def computed(self) -> int:
+        """Weights that every token is multiplied with."""
+        return self.parameters - self.embedded
+
+    @property
+    def numels(self) -> list[int]:
+        return [one.numel for one in self.weights]
+
+
+def described(config: Config, init_from: str | None = None) -> PretrainedConfig:
+    """The model's own configuration.
+
+    A tokenizer is only asked for where a random model's vocabulary is not said to have a size.
+
+    Raises:
+        ConfigFault: there is no such model, or its size is not known.
+    """
+    settings = config.model
+    if init_from is None and settings.init is Init.random:
+        fields = settings.architecture
+        tokenizer: Any = None
+        if "vocab_size" in fields:
+            tokenizer = _NoTokenizer(fields["vocab_size"])
+        elif not settings.tokenizer or _missing(settings.tokenizer):
+            rule = "a tokenizer, or architecture.vocab_size, says how many embeddings there are"
+            remedy = "Set model.architecture.vocab_size=N."
+            raise ConfigFault(Fault("model.tokenizer", str(settings.tokenizer), rule, remedy))
+        else:
+            tokenizer = models.load_tokenizer(settings, None)
+        return models.describe(settings, tokenizer, None)
+    return models.describe(settings, None, init_from)
+
+
+def _missing(path: str) -> bool:
+    return path.startswith((".", "/", "~")) and not Path(path).is_dir()
+
+
+class _NoTokenizer:
+    """Stands for a tokenizer of which only the size is known."""
+
+    bos_token_id = eos_token_id = pad_token_id = None
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+
+def meta_model(
+    description: PretrainedConfig,
+    adaptation: AdaptationConfig,
+    checkpointing: bool,
+    dtype: torch.dtype,
+    fused_attention: bool,
+    trust_remote_code: bool = False,
+) -> MultiTaskLM:
+    """The module that the engine wraps, on the meta device."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            copy.deepcopy(description),
+            dtype=torch.float32,
+            attn_implementation=FUSED if fused_attention else BY_SEGMENT,
+            trust_remote_code=trust_remote_code,
+        )
+        SupervisedHead.adopt(model.get_output_embeddings())
+        model.config.use_cache = False
+        if checkpointing:
+            models.checkpoint_activations(model)
+        module = MultiTaskLM(models.adapt(model, adaptation), tasks=1)
+    for parameter in module.parameters():  # as DeepSpeed does it: buffers stay as they are
+        parameter.data = parameter.data.to(dtype)
+    return module
+
+
+def shape_of(module: MultiTaskLM) -> Shape:
+    """The numbers of a model."""
+    causal = module.causal_model
+    text = causal.config.get_text_config()
+    embeddings = causal.get_input_embeddings().weight
+    tied = causal.get_output_embeddings().weight is embeddings
+    return Shape(
+        tuple(_weights(module)),
+        layers=text.num_hidden_layers,
+        width=text.hidden_size,
+        embedded=0 if tied else embeddings.numel(),
+    )
+
+
+def _weights(module: MultiTaskLM) -> Iterator[Weight]:
+    for name, one in module.named_parameters():
+        yield Weight(name, one.numel(), one.requires_grad, one.ndim >= 2)

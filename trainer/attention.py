@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 
+from data_modules.faults import Fault
 from trainer.sequence_parallel import SequenceGroup
 
 NAME = "polyphase_segments"
@@ -31,6 +32,7 @@ def segment_attention(
     scaling: float | None = None,
     cu_seqlens: torch.Tensor | None = None,
     sequence_group: SequenceGroup | None = None,
+    sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each segment.
@@ -40,15 +42,18 @@ def segment_attention(
         attention_mask: always None; right padding needs none under causal attention.
         cu_seqlens: int32 [segments + 1] with b = 1; None means each row is one segment.
         sequence_group: ranks that share the rows, T being this rank's slice; segments are of the whole.
+        sliding_window: how far back the model looks; models tell by this or as a module's attribute.
 
     Returns:
         [b, T, heads, d], and None for the attention weights.
     """
     assert attention_mask is None, "segments replace masks"
-    if getattr(module, "sliding_window", None):
+    window = sliding_window or getattr(module, "sliding_window", None)
+    if window and _longest(query, cu_seqlens) > window:
+        # window_faults looks for this before any rank trains
         raise ValueError(
             f"{type(module).__name__}: sliding-window attention is not supported for training; "
-            "set use_sliding_window: false in the model's config.json"
+            f"rows may have at most its {window} tokens"
         )
     if sequence_group is None:
         return _attend(query, key, value, cu_seqlens, dropout, scaling), None
@@ -60,6 +65,30 @@ def segment_attention(
     query, key, value = (one.transpose(1, 2) for one in (query, key, value))
     settings: dict[str, Any] = {"cu_seqlens": cu_seqlens, "dropout": dropout, "scaling": scaling}
     return sequence_group.attend(local, query, key, value, **settings), None
+
+
+def _longest(query: torch.Tensor, cu_seqlens: torch.Tensor | None) -> int:
+    """Tokens of the longest segment."""
+    if cu_seqlens is None:
+        return int(query.shape[2])
+    return int(cu_seqlens.diff().max())
+
+
+def window_faults(described: PretrainedConfig, max_seq_len: int) -> Iterator[Fault]:
+    """A fault if rows may be longer than a model looks back, by its ``config.json`` alone."""
+    text = described.get_text_config()
+    window = getattr(text, "sliding_window", None)
+    layers = getattr(text, "layer_types", None)
+    is_used = getattr(text, "use_sliding_window", True) and (
+        layers is None or "sliding_attention" in layers
+    )
+    if window and is_used and max_seq_len > window:
+        yield Fault(
+            "data.max_seq_len",
+            f"{max_seq_len} with model type '{described.model_type}'",
+            f"the model looks back {window} tokens; attention in windows is not supported for training",
+            f"Set data.max_seq_len={window} or less, or train a model with full attention.",
+        )
 
 
 def _attend(

@@ -153,13 +153,21 @@ def max_positions(config: ModelConfig, tokenizer: Any, init_from: str | None) ->
     return positions
 
 
-def check_sharing(config: ModelConfig, tokenizer: Any, init_from: str | None, size: int) -> None:
-    """Look in the model's ``config.json`` alone whether groups of ``size`` ranks can share sequences.
+def check_attention(
+    config: ModelConfig, tokenizer: Any, init_from: str | None, max_seq_len: int, parts: int
+) -> None:
+    """Look in the model's ``config.json`` alone whether its attention can be trained as asked.
+
+    Args:
+        parts: ranks that share a sequence.
 
     Raises:
-        ConfigFault: they cannot.
+        ConfigFault: it cannot.
     """
-    faults = list(sharing_faults(describe(config, tokenizer, init_from), size)) if size > 1 else []
+    described = describe(config, tokenizer, init_from)
+    faults = list(attention.window_faults(described, max_seq_len))
+    if parts > 1:
+        faults += sharing_faults(described, parts)
     if faults:
         raise ConfigFault(faults)
 

@@ -19,7 +19,7 @@ from trainer.distributed import Ranks
 from trainer.evaluation import results as evaluation_results
 from trainer.evaluation.results import Evaluation
 from trainer.faults import TrainingFault
-from trainer.model import adapt, check_sharing, checked_tokenizer, load_model
+from trainer.model import adapt, check_attention, checked_tokenizer, load_model
 from trainer.resume import NEVER, made_by, verified_together
 from trainer.run import Run
 from trainer.run_directory import INITIAL, RunDirectory, write_json
@@ -43,7 +43,9 @@ def make_data(
             cannot be shared as asked.
     """
     tokenizer = checked_tokenizer(config.model, init_from)
-    check_sharing(config.model, tokenizer, init_from, config.sequence_parallel_size)
+    check_attention(
+        config.model, tokenizer, init_from, config.data.max_seq_len, config.sequence_parallel_size
+    )
     course = course or listed_course(config)
     return PhaseDataModule(
         data=config.data,

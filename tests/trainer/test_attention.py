@@ -133,11 +133,39 @@ def test_the_scale_is_the_models_own() -> None:
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_sliding_windows_are_refused() -> None:
+#: qwen2 keeps its window in the module, mistral hands it over with every call.
+WINDOWS = (
+    ("qwen2", {"use_sliding_window": True, "max_window_layers": 0}),
+    ("mistral", {}),
+)
+
+
+@pytest.mark.parametrize(("kind", "more"), WINDOWS)
+def test_rows_longer_than_a_sliding_window_are_refused(kind: str, more: dict[str, Any]) -> None:
     # Rather trained not at all than with another attention than the model's.
-    one = model("qwen2", use_sliding_window=True, sliding_window=4, max_window_layers=0)
-    with pytest.raises(ValueError, match="use_sliding_window: false"):
+    one = model(kind, sliding_window=4, **more)
+    assert max(len(row) for row in samples()) > 4
+    with pytest.raises(ValueError, match="at most its 4 tokens"):
         packed(one, samples())
+    (fault,) = attention.window_faults(one.config, 5)
+    assert fault.where == "data.max_seq_len"
+    assert list(attention.window_faults(one.config, 4)) == []
+
+
+@pytest.mark.parametrize(("kind", "more"), WINDOWS)
+def test_a_window_that_no_row_reaches_changes_nothing(kind: str, more: dict[str, Any]) -> None:
+    longest = max(len(row) for row in samples())
+    one = model(kind, sliding_window=longest, **more)
+    torch.manual_seed(0)
+    without = model(kind, sliding_window=None)
+    without.load_state_dict(one.state_dict())
+    torch.testing.assert_close(packed(one, samples()), packed(without, samples()), rtol=0, atol=0)
+
+
+def test_a_model_that_does_not_use_its_window_has_none() -> None:
+    one = model("qwen2", use_sliding_window=False, sliding_window=4)
+    assert list(attention.window_faults(one.config, 4096)) == []
+    assert list(attention.window_faults(model("llama").config, 4096)) == []
 
 
 def test_generation_has_its_own_attention_and_training_gets_it_back() -> None:

@@ -10,6 +10,7 @@ import shutil
 from datetime import timedelta
 from pathlib import Path
 
+from data_modules.faults import ConfigFault
 from launch.composing import report_faults
 
 
@@ -31,12 +32,15 @@ def command(runs: list[Path]) -> None:
 
     jobs = {run: record.jobs_of(run) for run in runs}
     asked = [one.job for found in jobs.values() for one in found]
-    # on a host without SLURM the files still tell the rest
-    states = slurm.states(asked) if asked and shutil.which("squeue") else {}
+    states, words = {}, []
+    if asked and shutil.which("squeue"):
+        try:
+            states = slurm.states(asked)
+        except ConfigFault as fault:  # the files still tell the rest
+            words.append(f"The queue is not known: {fault.faults[0].seen}.")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("run", "state", "phase", "step", "left", "loss", "jobs"):
         table.add_column(name, overflow="fold")
-    words = []
     for run in runs:
         now = progress_of(run)
         queued = [f"{one.job} {states[one.job]}" for one in jobs[run] if one.job in states]

@@ -24,6 +24,7 @@ from trainer.report.page import run_environment
 from trainer.report.sweep import Point, SweepFacts
 from trainer.report.sweep_effects import Scale, by_rank, means, ranks, scales, shown_measures
 from trainer.run_directory import write_text
+from trainer.sweep_record import AxisRecord
 
 _BEST = 15  # rows of the table of best runs
 _LOWER, _HIGHER = 6.0, 94.0  # of the height of a drawing
@@ -160,7 +161,7 @@ def _best(facts: SweepFacts) -> dict[str, Any]:
                 "name": point.name,
                 "mark": "default" if point.is_default else "",
                 "seeds": len(point.runs),
-                "values": [point.values.get(axis.key, NOTHING) for axis in facts.axes],
+                "values": [_value(axis, point.values.get(axis.key)) for axis in facts.axes],
                 "cells": cells,
             }
         )
@@ -170,6 +171,13 @@ def _best(facts: SweepFacts) -> dict[str, Any]:
         "against": against.name,
         "left": len(facts.points) - len(shown),
     }
+
+
+def _value(axis: AxisRecord, text: str | None) -> str:
+    """A value as a table shows it; ``sweep.json`` has all its digits."""
+    if text is None:
+        return NOTHING
+    return text if axis.kind == "choice" else f"{float(text):.4g}"
 
 
 def _figure(

@@ -13,6 +13,7 @@ from trainer.report.sweep import SweepFacts
 from trainer.report.sweep_effects import by_rank, means, ranks, scales, shown_measures
 
 _BEST, _DEFAULT, _REST = "C1", "k", "C0"
+_DARK = 0.6  # from here on a cell's colour is too dark for black
 
 
 def draw_sweep(facts: SweepFacts, path: Path) -> None:
@@ -186,7 +187,8 @@ def _effects(axes: Any, facts: SweepFacts) -> None:
             value = line[row]
             if value == value:
                 text = f"{value:+.2f}" if title in ranked else f"{100 * value:+.1f}"
-                axes.text(column, row, text, ha="center", va="center", fontsize=7)
+                ink = "w" if abs(value) > _DARK else "k"
+                axes.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
     name_ticks(axes.yaxis, [one.key for one in measures])
     name_ticks(axes.xaxis, [title for title, _ in columns], 30 if len(columns) > 3 else 0)
     axes.set_title("effects: rank correlation, or points off the mean")

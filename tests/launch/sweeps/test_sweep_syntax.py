@@ -49,7 +49,7 @@ def test_glob_names_the_files_of_a_group() -> None:
     files = sorted(path.stem for path in (REPOSITORY / "conf/balance").glob("*.yaml"))
     key, choices = grid_axis("balance@curriculum.phases.mix.balance=glob(*)")
     assert list(choices) == files
-    assert grid_axis("zero=glob(zero*,exclude=*offload)")[1] == ("zero0", "zero1", "zero2", "zero3")
+    assert grid_axis("zero=glob(zero?)")[1] == ("zero0", "zero1", "zero2", "zero3")
     assert key == "balance@curriculum.phases.mix.balance"
 
 

@@ -71,14 +71,19 @@ def _unsafe_load(owner: str, name: str, given: dict[str | None, ast.expr]) -> It
         yield "numpy.load with pickles"
     if owner == "yaml" and name in _YAML_LOADERS:
         yield f"yaml.{name}"
+    trusted = given.get("trust_remote_code")
+    # the user's own word, for what loads a model
+    passed_on = (
+        owner.startswith("Auto")
+        and trusted is not None
+        and ast.unparse(trusted) == "config.trust_remote_code"
+    )
     if name == "from_pretrained" and owner.startswith("Auto"):
         if "Model" in owner and not _is_true(given.get("use_safetensors")):
             yield "a model that may not be safetensors"
-        trusted = given.get("trust_remote_code")
-        passed_on = trusted is not None and ast.unparse(trusted) == "config.trust_remote_code"
         if not passed_on and (trusted is None or not _is_false(trusted)):
             yield "trust_remote_code"
-    elif "trust_remote_code" in given and not _is_false(given["trust_remote_code"]):
+    elif not passed_on and not _is_false(trusted):
         yield "trust_remote_code"
 
 

@@ -151,7 +151,7 @@ def test_every_file_composes_as_its_header_says(file: str, model: Path, tmp_path
         overrides += WITHOUT_GENERAL_TASK
     if file.split("/")[0] in APART_FROM_DATA:
         overrides += ["data=bench_base", "curriculum=base"]
-    places = {"DIR": "here", "DIR_OR_NAME": "here"}
+    places = {"DIR": "here", "DIR_OR_NAME": "here", "FILE": "here"}
     tree, choices = composed(
         *(
             f"{key}={places.get(value, value)}"
@@ -164,6 +164,7 @@ def test_every_file_composes_as_its_header_says(file: str, model: Path, tmp_path
         ("data.root", tmp_path / "data"),
         ("model.path", model),
         ("model.tokenizer", model),
+        ("cluster.hostfile", model / "config.json"),
     ):
         if OmegaConf.select(tree, key) == "here":
             OmegaConf.update(tree, key, str(path))

@@ -66,7 +66,7 @@ class Traced:
         self._description = described(config, init_from)
         self._adaptation: AdaptationConfig = config.adaptation
         self._dtype = torch.bfloat16 if config.precision is Precision.bf16 else torch.float32
-        self._fused, self._trusted = fused, config.model.trust_remote_code
+        self._fused, self._model = fused, config.model
         self._passes: dict[tuple[bool, int, int, int, bool], Pass] = {}
 
     @cached_property
@@ -76,7 +76,7 @@ class Traced:
 
     def _module(self, checkpointing: bool) -> MultiTaskLM:
         settings = self._adaptation, checkpointing, self._dtype, self._fused
-        return meta_model(self._description, *settings, self._trusted)
+        return meta_model(self._model, self._description, *settings)
 
     def of(self, setup: Setup) -> Pass:
         """The pass of a micro-step in which every position is supervised that can be."""

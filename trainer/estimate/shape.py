@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from data_modules.faults import ConfigFault, Fault
 from trainer import model as models
-from trainer.config.schema import AdaptationConfig, Config, Init
+from trainer.config.schema import AdaptationConfig, Config, Init, ModelConfig
 from trainer.estimate.trace import BY_SEGMENT, FUSED
 from trainer.loss import MultiTaskLM, SupervisedHead
 
@@ -107,20 +107,25 @@ class _NoTokenizer:
 
 
 def meta_model(
+    config: ModelConfig,
     description: PretrainedConfig,
     adaptation: AdaptationConfig,
     checkpointing: bool,
     dtype: torch.dtype,
     fused_attention: bool,
-    trust_remote_code: bool = False,
 ) -> MultiTaskLM:
-    """The module that the engine wraps, on the meta device."""
+    """The module that the engine wraps, on the meta device.
+
+    Args:
+        description: what ``config`` leads to.
+        checkpointing: with activation checkpointing, whatever ``config`` says.
+    """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
             copy.deepcopy(description),
             dtype=torch.float32,
             attn_implementation=FUSED if fused_attention else BY_SEGMENT,
-            trust_remote_code=trust_remote_code,
+            trust_remote_code=config.trust_remote_code,
         )
         SupervisedHead.adopt(model.get_output_embeddings())
         model.config.use_cache = False

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from trainer import attention
-from trainer.config.schema import AdaptationConfig, AdaptationKind
+from trainer.config.schema import AdaptationConfig, AdaptationKind, ModelConfig
 from trainer.estimate.estimate import _extended
 from trainer.estimate.shape import meta_model, shape_of
 from trainer.estimate.trace import Pass, trace
@@ -43,7 +43,9 @@ def module(
     kind: str = "llama",
     tied: bool = False,
 ) -> MultiTaskLM:
-    return meta_model(description(kind, tied), adaptation, checkpointing, dtype, fused)  # type: ignore[arg-type]
+    return meta_model(
+        ModelConfig(), description(kind, tied), adaptation, checkpointing, dtype, fused
+    )  # type: ignore[arg-type]
 
 
 def traced(length: int = 64, rows: int = 1, **settings: object) -> Pass:

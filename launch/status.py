@@ -1,6 +1,6 @@
 """Tell how far runs are: job, state, phase, step, time left, loss.
 
-python launch/status.py outputs/long outputs/sweeps/lr/*
+python launch/status.py outputs/long outputs/sweeps/lr/runs/*
 """
 
 from __future__ import annotations

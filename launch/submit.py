@@ -16,8 +16,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_modules.faults import ConfigFault, Fault
 from data_modules.masking import masked_arguments
-from launch.composing import report_faults
+from launch.composing import CONFIG_FOLDER, report_faults
 from launch.submission import local, record, sbatch, slurm, ssh
 from launch.submission.composed import compose_config
 from launch.submission.job import SCRIPT, Job, behind, chain, job_overrides, ranks_per_node, whole
@@ -76,6 +77,7 @@ def _to_slurm(config: Config, overrides: Sequence[str]) -> int:
 
     run = RunDirectory(Path(config.output_dir).absolute()).root
     if config.cluster.chain:
+        refuse_chain(config)
         jobs = chain(config, overrides, list(selected(config)))
     else:
         jobs = [whole(config, overrides)]
@@ -92,6 +94,33 @@ def _to_slurm(config: Config, overrides: Sequence[str]) -> int:
         print(f"job {ids[-1]}: {job.name}{_waits(ids)}; log {_log(job, ids[-1])}")
     print(f"python launch/status.py {run} tells how far it is.")
     return 0
+
+
+def refuse_chain(config: Config) -> None:
+    """Raise where jobs of single phases would not be the run.
+
+    Raises:
+        ConfigFault: naming why.
+    """
+    from launch.sweeps.stems import can_fork_behind
+    from trainer.curriculum import selected
+    from trainer.resume import NEVER
+
+    faults = []
+    if config.resume == NEVER:
+        rule = "every job of a chain would begin anew and replace what the one before has trained"
+        faults.append(Fault("resume", NEVER, rule, "Leave it out, and name another run_name."))
+    names = list(selected(config))
+    missing = [one for one in names if not (CONFIG_FOLDER / f"phase/{one}.yaml").is_file()]
+    if missing:
+        rule = "a job selects its phase by +phase=, which takes files of conf/phase"
+        faults.append(Fault("cluster.chain", f"phase {', '.join(missing)}", rule))
+    elif not all(can_fork_behind(config, count) for count in range(1, len(names))):
+        rule = "earlier jobs must save checkpoints, and know all tasks that later ones train on"
+        seen = f"phases {', '.join(names)}"
+        faults.append(Fault("cluster.chain", seen, rule, "Submit them as one job."))
+    if faults:
+        raise ConfigFault(faults)
 
 
 def _waits(ids: Sequence[int]) -> str:

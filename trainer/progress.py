@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from data_modules.faults import DataFault, Fault
-from trainer.run_directory import RunDirectory, read_json, read_json_lines
+from trainer.run_directory import RunDirectory, read_json
 from trainer.watchdog import signs
 
 #: Steps that the pace is taken from: the newest ones.
@@ -55,11 +57,11 @@ def progress_of(root: Path) -> Progress:
         raise DataFault(Fault(str(root), "no such directory", "it names a run directory"))
     run = RunDirectory(root)
     state, words = _state(run)
-    steps = [one for one in read_json_lines(run.metrics) if "tokens_per_second" in one]
+    steps = [one for one in _lines(run.metrics) if "tokens_per_second" in one]
     if not steps:
         return Progress(state, words)
     newest = steps[-1]
-    plan = read_json(root / "plan.json")["phases"] if (root / "plan.json").is_file() else {}
+    plan = (_read(root / "plan.json") or {}).get("phases", {})
     here: dict[str, Any] = plan.get(newest["phase"], {})
     last_step = max((one["last_step"] for one in plan.values()), default=newest["step"])
     left = max(0, last_step - newest["step"])
@@ -81,7 +83,7 @@ def progress_of(root: Path) -> Progress:
 def _state(run: RunDirectory) -> tuple[str, str]:
     """The run's state and more about it."""
     if run.stopped.is_file():
-        stopped = read_json(run.stopped)
+        stopped = _read(run.stopped) or {"why": "stopped.json is damaged", "exit_code": "unknown"}
         return "stopped", f"{stopped['why']} (exit code {stopped['exit_code']})"
     sign = _main_sign(run)
     if run.report.is_file() and (sign is None or sign["state"] == signs.State.done):
@@ -99,5 +101,26 @@ def _state(run: RunDirectory) -> tuple[str, str]:
 
 def _main_sign(run: RunDirectory) -> dict[str, Any] | None:
     """The main rank's sign of life, of whatever attempt."""
-    path = signs.file_of(run.alive, 0)
-    return read_json(path) if path.is_file() else None
+    return _read(signs.file_of(run.alive, 0))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What a file says; None where there is none, or a full disk or a crash left it damaged."""
+    try:
+        found = read_json(path)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Whole lines: the last one may be half written."""
+    try:
+        texts = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError):
+        return []
+    found = []
+    for text in texts:
+        with suppress(ValueError):
+            found.append(json.loads(text))
+    return [one for one in found if isinstance(one, dict)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,7 +113,7 @@ def read_sweep(folder: Path) -> SweepRecord:
                 "runs": [RunRecord(**one) for one in found["runs"]],
             }
         )
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         rule = "it is written by launch/submit.py -m alone"
         remedy = "Remove it, and start the same sweep again: finished runs are kept."
         raise DataFault(Fault(str(path), f"damaged ({error})", rule, remedy)) from error

@@ -17,6 +17,8 @@ NODE = REPOSITORY / "launch" / "node.py"
 
 # settings of the submission and not of what is submitted
 _SUBMISSION_ONLY = ("cluster.dry_run=", "cluster.chain=", "hydra.")
+#: How SLURM's commands reach it.
+_CLIENTS = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
 _LAUNCHERS = {
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_SIZE"),
     *("GROUP_RANK", "MASTER_ADDR", "MASTER_PORT"),
@@ -47,7 +49,7 @@ class ArrayJob:
     """Several runs as one array.
 
     Attributes:
-        folder: holds ``N.args`` for every task N: overrides, one a line.
+        folder: holds ``N.args`` for every task N: overrides, each ended by a zero byte.
         count: tasks; they count from 0.
         at_once: how many may run at a time.
         log: folder of what they print.
@@ -122,6 +124,15 @@ def behind(job: Job, *ids: int) -> Job:
     return replace(job, after=ids)
 
 
+def _is_of_a_job(name: str) -> bool:
+    """Variables of the job that this process is in: a job that it submits would take them for its own."""
+    return name.startswith(("SLURM_", "SLURMD_")) and name not in _CLIENTS
+
+
 def own_environment() -> dict[str, str]:
     """Ours without a launcher's variables: a run that is started from here has ranks of its own."""
-    return {name: value for name, value in os.environ.items() if name not in _LAUNCHERS}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _LAUNCHERS and not _is_of_a_job(name)
+    }

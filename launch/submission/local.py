@@ -30,16 +30,30 @@ def run_local(overrides: Sequence[str], cluster: ClusterConfig, log: Path | None
     """
     words, environment = command(overrides, cluster), own_environment() | cluster.environment
     if log is None:
-        return _wait(subprocess.Popen(words, env=environment))
+        return wait_for(subprocess.Popen(words, env=environment))
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:
-        return _wait(subprocess.Popen(words, env=environment, stdout=file, stderr=file))
+        return wait_for(subprocess.Popen(words, env=environment, stdout=file, stderr=file))
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
+def wait_for(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a launcher; what asks this process to leave reaches it, and is waited for.
+
+    Else the run would train on without the command that waits for it.
+
+    Returns:
+        its exit code.
+    """
+    asked = (signal.SIGTERM, signal.SIGUSR1)
+    before = {
+        one: signal.signal(one, lambda number, _: process.send_signal(number)) for one in asked
+    }
     try:
         return process.wait()
     except BaseException:
         process.send_signal(signal.SIGINT)
         process.wait()
         raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

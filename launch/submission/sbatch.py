@@ -16,9 +16,9 @@ def command(job: Job | ArrayJob) -> list[str]:
     if isinstance(job, ArrayJob):
         wanted = range(job.count) if job.tasks is None else job.tasks
         words.append(f"--array={_ranges(wanted)}%{job.at_once}")
-        words.append(f"--output={job.log / 'slurm-%A_%a.out'}")
+        words.append(f"--output={_plain(job.log)}/slurm-%A_%a.out")
     else:
-        words.append(f"--output={log_folder(job.run) / 'slurm-%j.out'}")
+        words.append(f"--output={_plain(log_folder(job.run))}/slurm-%j.out")
     if job.after:
         kind = "afterany" if isinstance(job, ArrayJob) and job.after_any else "afterok"
         ids = ":".join(str(one) for one in job.after)
@@ -68,6 +68,11 @@ def environment(job: Job | ArrayJob) -> dict[str, str]:
 def log_folder(run: Path) -> Path:
     """Where the job's output of a run lies; it must be there before the job starts."""
     return run / "log"
+
+
+def _plain(folder: Path) -> str:
+    """A folder in a pattern of file names; there a % begins a number of the job."""
+    return str(folder).replace("%", "%%")
 
 
 def _ranges(numbers: Sequence[int]) -> str:

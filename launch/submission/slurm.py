@@ -50,7 +50,11 @@ def states(ids: Iterable[int | str]) -> dict[str, str]:
         raise
     found = dict(line.split() for line in lines)
     whole = {re.sub(r"_.*", "", one): state for one, state in found.items()}
-    return {one: state for one, state in (whole | found).items() if one in wanted or "_" in one}
+    return {
+        one: state
+        for one, state in (whole | found).items()
+        if {one, one.split("_")[0]} & set(wanted)
+    }
 
 
 def cancel(ids: Sequence[int | str]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_modules.faults import ConfigFault, Fault
+from launch.submission import local
 from launch.submission.job import TRAIN, own_environment
 from trainer.config.schema import ClusterConfig
 from trainer.exit_codes import LOST_RANK
@@ -93,7 +94,7 @@ def run_on_hosts(overrides: Sequence[str], cluster: ClusterConfig, run: Path) ->
     environment["PDSH_SSH_ARGS_APPEND"] = f"{given} {alive}".strip()
     started = time.time()
     words = command(overrides, cluster)
-    code = subprocess.run(words, env=environment, check=False).returncode
+    code = local.wait_for(subprocess.Popen(words, env=environment))
     return LOST_RANK if code == _SSH_LOST and _lost(run, started) else code
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from data_modules.faults import ConfigFault
 from launch.submission import record, slurm
 from launch.submission.job import ArrayJob, Job, job_overrides
 from launch.sweeps.here import Ended
@@ -59,7 +60,7 @@ def _array(name: str, level: Sequence[Node], at_once: int, behind: Sequence[int]
     while (folder := root / "jobs" / str(number)).exists():
         number += 1
     for task, node in enumerate(level):
-        lines = "".join(f"{one}\n" for one in job_overrides(node.overrides))
+        lines = "".join(f"{one}\0" for one in job_overrides(node.overrides))
         write_text(folder / f"{task}.args", lines)
     return ArrayJob(
         name,
@@ -132,15 +133,29 @@ class Jobs:
             leaves: asked now and then; where it says so, nothing is waited for any more, and the jobs stay.
         """
         while self._under and not leaves():
-            states = slurm.states(job for _, job, _ in self._under.values())
+            try:
+                states = slurm.states(job for _, job, _ in self._under.values())
+            except ConfigFault as fault:  # a busy controller: sweeps live for days
+                print(f"the queue is not known: {fault.faults[0].seen}; asked again", flush=True)
+                _sleep(max(self.poll_s, 5.0), leaves)
+                continue
             gone = [one for one in self._under.values() if one[1] not in states]
             if gone:
                 for node, _, _ in gone:
                     del self._under[node.folder]
-                return [Ended(node, None, time.monotonic() - since) for node, _, since in gone]
+                now = time.monotonic()
+                return [Ended(one, code_of(one, job), now - since) for one, job, since in gone]
             _sleep(self.poll_s, leaves)
         self._under.clear()
         return []
+
+
+def code_of(node: Node, job: str) -> int | None:
+    """The exit code that a job's script left with; None where it was ended before it could tell."""
+    try:
+        return int((node.run / "slurm" / f"ended-{job}").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _sleep(seconds: float, leaves: Callable[[], bool]) -> None:

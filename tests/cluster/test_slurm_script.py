@@ -156,7 +156,7 @@ def test_a_task_of_an_array_comes_back_alone(slurm: SlurmCluster, jobs: Jobs) ->
     arguments.mkdir()
     for task in range(3):
         run = jobs.run_of(Case(f"task{task}", {"node_0": f"exit {99 * (task == 2)}"}, FINISHED))
-        (arguments / f"{task}.args").write_text(f"first\n{run}\n", encoding="utf-8")
+        (arguments / f"{task}.args").write_text(f"first\0{run}\0", encoding="utf-8")
     given = ("--array=0-2", "seed=1")
     array = jobs.submit(*given, more=f",POLYPHASE_ARGUMENTS={arguments}")
     ends = [end_of(slurm, f"{array}_{task}") for task in range(3)]

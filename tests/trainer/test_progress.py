@@ -100,3 +100,13 @@ def test_before_the_first_step(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(DataFault, match="no such directory"):
         progress_of(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["plan.json", "alive/rank_0.json", "stopped.json"])
+def test_a_damaged_file_hides_nothing_else(run: Path, name: str) -> None:
+    sign(run, "running")
+    (run / name).write_text("{", encoding="utf-8")
+    with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"step": 43, "pha')  # half written
+    now = progress_of(run)
+    assert (now.phase, now.step, now.loss) == ("hard", 42, 0.75)

@@ -39,6 +39,14 @@ _OWN = {
 }
 
 
+#: Their short forms; a value may follow at once (``-N2``).
+_SHORT = {
+    **{"-a": "--array", "-D": "--chdir", "-d": "--dependency", "-J": "--job-name", "-N": "--nodes"},
+    **{"-n": "--ntasks", "-c": "--cpus-per-task", "-t": "--time", "-p": "--partition"},
+    **{"-A": "--account", "-q": "--qos", "-C": "--constraint", "-o": "--output", "-e": "--error"},
+}
+
+
 def cluster_faults(config: Config) -> Iterator[Fault]:
     """Every fault of ``cluster`` but the timeouts."""
     cluster, faults = config.cluster, list[Fault]()
@@ -51,10 +59,13 @@ def cluster_faults(config: Config) -> Iterator[Fault]:
     yield from faults
     yield from _kind(cluster)
     yield from _slurm(cluster)
-    for name in cluster.environment:
+    for name, value in cluster.environment.items():
         if not _VARIABLE.fullmatch(name):
             rule = "it names an environment variable: letters, digits and _"
             yield Fault("cluster.environment", repr(name), rule)
+        if cluster.kind is ClusterKind.ssh and "\n" in value:
+            rule = "deepspeed hands variables on one a line"
+            yield Fault(f"cluster.environment.{name}", repr(value), rule)
     port = cluster.master_port
     if port is not None and not 1024 <= port <= 65535:
         yield Fault("cluster.master_port", str(port), "a port is between 1024 and 65535")
@@ -95,6 +106,7 @@ def _slurm(cluster: ClusterConfig) -> Iterator[Fault]:
         yield Fault("cluster.wrap", " ".join(cluster.wrap), rule, "Leave one of them out.")
     for option in cluster.sbatch:
         name = option.split("=", 1)[0].split(" ", 1)[0]
+        name = _SHORT.get(name[:2], name)
         if not option.startswith("-"):
             rule = "it is one option of sbatch, with its dashes"
             yield Fault("cluster.sbatch", repr(option), rule, "For example --exclusive.")

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import torch
 
-from data_modules.faults import ConfigFault, Fault
+from data_modules.faults import ConfigFault, Fault, UserFault
 from trainer.config.schema import AdaptationConfig, Config, Precision
 from trainer.estimate.duration import Duration, duration
 from trainer.estimate.hardware import Cluster
@@ -76,7 +76,15 @@ class Traced:
 
     def _module(self, checkpointing: bool) -> MultiTaskLM:
         settings = self._adaptation, checkpointing, self._dtype, self._fused
-        return meta_model(self._model, self._description, *settings)
+        try:
+            return meta_model(self._model, self._description, *settings)
+        except UserFault:
+            raise
+        except (
+            Exception
+        ) as error:  # any: transformers' classes check their settings each in its way
+            seen = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+            raise Untraceable(Fault("model", seen, "it must be built to be estimated")) from error
 
     def of(self, setup: Setup) -> Pass:
         """The pass of a micro-step in which every position is supervised that can be."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +194,76 @@ def test_a_run_in_the_queue_is_not_submitted_again(
     monkeypatch.setattr(slurm, "states", lambda ids: {"4": "PENDING"} if "4" in set(ids) else {})
     with pytest.raises(ConfigFault, match=r"job 4 of .* is PENDING.*scancel 4"):
         record.refuse_twice(tmp_path)
+
+
+def chained(tmp_path: Path, *more: str) -> list[str]:
+    return [
+        *("cluster=slurm", "cluster.gpus_per_node=0", "cluster.chain=true", "cluster.dry_run=true"),
+        *(f"output_dir={tmp_path}/chained", *more),
+    ]
+
+
+def refused_chain(*given: str) -> str:
+    with pytest.raises(ConfigFault) as caught:
+        submit.refuse_chain(config_of(*given))
+    return str(caught.value)
+
+
+def test_a_chain_that_would_not_be_the_run_is_refused(tmp_path: Path) -> None:
+    submit.refuse_chain(config_of(*chained(tmp_path)))
+    assert "every job of a chain would begin anew" in refused_chain(
+        *chained(tmp_path, "resume=never")
+    )
+    assert "files of conf/phase" in refused_chain(
+        *chained(tmp_path, "curriculum.phases.second={steps: 3}")
+    )
+    assert "know all tasks that later ones train on" in refused_chain(
+        *chained(tmp_path, "curriculum.phases.mix.tasks=[qa]")
+    )
+
+
+def test_a_percent_sign_in_a_folder_is_no_number_of_the_job(tmp_path: Path) -> None:
+    one = job.Job("a", (), tmp_path / "100%j", cluster())
+    assert f"--output={tmp_path}/100%%j/log/slurm-%j.out" in sbatch.command(one)
+
+
+def test_a_job_takes_nothing_from_the_job_that_submits_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_RESTART_COUNT", "SLURM_CPUS_PER_TASK", "SLURM_CONF", "RANK", "SBATCH_QOS"):
+        monkeypatch.setenv(name, "1")
+    left = job.own_environment()
+    assert {"SLURM_CONF", "SBATCH_QOS"} <= set(left)
+    assert not {"SLURM_RESTART_COUNT", "SLURM_CPUS_PER_TASK", "RANK"} & set(left)
+
+
+def test_states_are_those_of_the_jobs_that_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "squeue"
+    told = "echo 100_1 RUNNING; echo 100_2 PENDING; echo 7 RUNNING"
+    program.write_text(f"#!/bin/sh\n{told}\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert slurm.states(["100_0", "100_2", 7]) == {"100_2": "PENDING", "7": "RUNNING"}
+    assert set(slurm.states([100])) == {"100", "100_1", "100_2"}
+
+
+def test_who_waits_for_a_run_here_passes_signals_on(tmp_path: Path) -> None:
+    program = tmp_path / "waits.py"
+    program.write_text(
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(99))\n"
+        f"pathlib.Path({str(tmp_path / 'ready')!r}).touch()\n"
+        "time.sleep(60)\n",
+        encoding="utf-8",
+    )
+    waits = (
+        "import subprocess, sys; from launch.submission.local import wait_for; "
+        f"sys.exit(wait_for(subprocess.Popen([sys.executable, {str(program)!r}])))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", waits])
+    limit = time.monotonic() + 60
+    while not (tmp_path / "ready").exists():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 99

@@ -85,7 +85,7 @@ def test_stems_are_an_array_and_what_is_behind_them_the_next(
     record = read_sweep(tmp_path / "sweep")
     assert [one.job for one in (*record.stems, *record.runs)] == ["101_0", "102_0", "102_1"]
     for task, one in enumerate(record.runs):
-        lines = (runs.folder / f"{task}.args").read_text("utf-8").splitlines()
+        lines = (runs.folder / f"{task}.args").read_text("utf-8").split("\0")[:-1]
         assert lines == one.overrides
         assert jobs_record.jobs_of(tmp_path / "sweep" / one.folder)[0].job == f"102_{task}"
 
@@ -103,7 +103,7 @@ def test_what_is_queued_or_finished_is_not_submitted_again(
     again = slurm.jobs[-1]
     assert isinstance(again, ArrayJob)
     assert (len(slurm.jobs), again.count, again.after) == (3, 1, ())
-    overrides = (again.folder / "0.args").read_text("utf-8").splitlines()
+    overrides = (again.folder / "0.args").read_text("utf-8").split("\0")[:-1]
     assert f"resume={tmp_path}/sweep/{STEM}" in overrides
     assert [one.job for one in read_sweep(tmp_path / "sweep").runs] == ["102_0", "103_0"]
     trained(monkeypatch, given, B)

@@ -53,6 +53,8 @@ def test_what_can_run_passes(fields: dict[str, Any]) -> None:
         ({**SLURM, "container": "a", "wrap": ["b"]}, "cluster.wrap", "b"),
         ({**SLURM, "sbatch": ["exclusive"]}, "cluster.sbatch", "'exclusive'"),
         ({**SLURM, "sbatch": ["--nodes=3"]}, "cluster.sbatch", "'--nodes=3'"),
+        ({**SLURM, "sbatch": ["-N 3"]}, "cluster.sbatch", "'-N 3'"),
+        ({**SLURM, "sbatch": ["-n4"]}, "cluster.sbatch", "'-n4'"),
         ({**SLURM, "sbatch": ["--dependency=afterok:1"]}, "cluster.sbatch", None),
     ],
 )
@@ -64,4 +66,7 @@ def test_what_cannot_is_named(fields: dict[str, Any], where: str, seen: str | No
 
 def test_a_hostfile_that_is_there_passes(tmp_path: Path) -> None:
     (tmp_path / "hosts").write_text("h1 slots=2\n", encoding="utf-8")
-    assert faults_of(kind=ClusterKind.ssh, nodes=2, hostfile=str(tmp_path / "hosts")) == []
+    ssh: dict[str, Any] = {"kind": ClusterKind.ssh, "hostfile": str(tmp_path / "hosts")}
+    assert faults_of(**ssh, nodes=2) == []
+    (fault,) = faults_of(**ssh, environment={"NOTE": "two\nlines"})
+    assert fault.where == "cluster.environment.NOTE"

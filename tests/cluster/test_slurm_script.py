@@ -157,10 +157,20 @@ def test_a_task_of_an_array_comes_back_alone(slurm: SlurmCluster, jobs: Jobs) ->
     for task in range(3):
         run = jobs.run_of(Case(f"task{task}", {"node_0": f"exit {99 * (task == 2)}"}, FINISHED))
         (arguments / f"{task}.args").write_text(f"first\0{run}\0", encoding="utf-8")
-    given = ("--array=0-2", "seed=1")
+    given = ("--array=0-3", "seed=1")
     array = jobs.submit(*given, more=f",POLYPHASE_ARGUMENTS={arguments}")
-    ends = [end_of(slurm, f"{array}_{task}") for task in range(3)]
-    assert ends == [FINISHED, FINISHED, CAME_BACK]
+    ends = [end_of(slurm, f"{array}_{task}") for task in range(4)]
+    # a task without arguments must not train the default configuration
+    assert ends == [FINISHED, FINISHED, CAME_BACK, ("FAILED", "2:0", "0")]
+    told = [jobs.folder / f"task{task}/slurm/ended-{array}_{task}" for task in range(3)]
+    assert [one.read_text("utf-8") for one in told] == ["0\n"] * 3
+
+
+def test_what_is_printed_ahead_is_no_run_directory(slurm: SlurmCluster, jobs: Jobs) -> None:
+    run = jobs.run_of(Case("chatty", {"node_0": "exit 3"}, FINISHED))
+    job = jobs.submit(str(run), more=",POLYPHASE_SETUP=echo loading cuda")
+    assert end_of(slurm, str(job)) == ("FAILED", "3:0", "0")
+    assert (run / f"slurm/ended-{job}").read_text("utf-8") == "3\n"
 
 
 def test_a_job_behind_another_waits_until_that_has_come_back(

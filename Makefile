@@ -28,8 +28,7 @@ demo: setup
 	PATH=$(CURDIR)/$(BIN):$$PATH deepspeed --num_gpus $(RANKS) launch/train.py experiment=bench/demo
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not cluster' --ignore=tests/integration -n $(CORES) --dist loadfile
-	$(BIN)/python -m pytest -m 'not cluster' tests/integration
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not cluster' -n $(CORES) --dist loadfile
 
 # what needs root: skipped elsewhere, with the reason
 test-root: setup

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -98,7 +99,8 @@ def test_a_killed_run_is_all_that_the_same_command_trains(slurm: SlurmCluster, r
     queue = Queue(slurm, folder, victim)
     first = sweep(slurm, root, queue)
     assert first.returncode == 1, first.stdout + first.stderr
-    assert f"{victim}: FAILED" in first.stdout
+    # whether it had time to save depends on where it was
+    assert re.search(rf"^{victim}: (FAILED|preempted)", first.stdout, re.MULTILINE)
     assert "5 of 6 runs are finished" in first.stdout
     assert queue.kill is None, "the run was killed"
     assert queue.most == 2, "two at a time, and no more"

@@ -139,9 +139,12 @@ def test_health(store: Store) -> None:
     assert inside(store, "sh", "-c", command) == "healthy\n"
     on_gpus = inside(store, *check[1:], options=("--env=POLYPHASE_VARIANT=cuda",), code=1)
     assert on_gpus == "no NVIDIA driver: start the container with --gpus all\n"
-    sign = {"identity": {"host": "here", "rank": 3, "pid": 1}, "state": "running"}
+    identity = {"host": "here", "rank": 3, "pid": 1, "born": "BORN"}
+    sign = json.dumps({"identity": identity, "state": "running"})
+    born = "$(sed 's/.*) //' /proc/1/stat | cut -d' ' -f20)"  # of the first process
     silent = (
-        f"mkdir -p outputs/a/alive && echo '{json.dumps(sign)}' > outputs/a/alive/rank_3.json; "
+        f"mkdir -p outputs/a/alive && echo '{sign}' | sed \"s/BORN/{born}/\" "
+        "> outputs/a/alive/rank_3.json; "
         f"{command} && touch -d '-10 minutes' outputs/a/alive/rank_3.json; {command}"
     )
     shown = inside(store, "sh", "-c", silent, options=("--hostname=here",), code=1)

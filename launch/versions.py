@@ -21,12 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_modules.masking import masked_arguments
+from launch.submission.job import own_environment
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-_LAUNCHERS = {
-    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_SIZE"),
-    *("MASTER_ADDR", "MASTER_PORT"),
-}
 VERSIONS = ("v0_1", "v0_2", "v0_3", "v1_0", "v1_0_control", "v1_1")
 
 
@@ -88,11 +85,6 @@ def arguments(given: list[str]) -> tuple[argparse.Namespace, list[str]]:
     # taken out first: an option with several values would take them for its own
     overrides = [one for one in given if "=" in one and not one.startswith("-")]
     return parser.parse_args([one for one in given if one not in overrides]), overrides
-
-
-def own_environment() -> dict[str, str]:
-    """Ours without a launcher's variables: every run is one process with a port of its own."""
-    return {name: value for name, value in os.environ.items() if name not in _LAUNCHERS}
 
 
 def run(one: VersionRun, overrides: list[str], again: bool) -> int:

@@ -19,33 +19,15 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "integration"))  # kil
 from image_building import IMAGE, REPOSITORY, Store, missing_for_images
 from kill_matrix import Result, result_of
 from machines import wait_until
+from one_phase import STEPS, overrides
 from slurm_cluster import SlurmCluster
 
 from trainer.exit_codes import REQUEUE
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 
-STEPS = 24
 #: What an import or a container may take on a busy machine.
 PATIENCE = 300.0
-
-
-def overrides(root: Path, output: Path) -> list[str]:
-    """One phase of a small model, from data in ``root``."""
-    return [
-        *("model=bench_scratch", "zero=zero2", "precision=fp32", "evaluation=none"),
-        *("+phase=mix", "interference=none", "checkpoint.every_steps=4"),
-        "model.architecture.hidden_size=32",
-        "model.architecture.intermediate_size=64",
-        "model.architecture.num_hidden_layers=2",
-        "model.architecture.attention_dropout=0.1",
-        *("global_batch_size=8", "micro_batch_size=1", f"limits.steps_per_phase={STEPS}"),
-        *(f"data.root={root}/data", f"data.cache_dir={root}/cache", "data.max_seq_len=96"),
-        *("data.benchmark.multiplier=0.5", "data.benchmark.general_rows=60"),
-        "data.benchmark.eval_rows=2",
-        *("cluster.threads_per_rank=1", "logging.console_seconds=1000"),
-        f"output_dir={output}",
-    ]
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from subprocess import Popen, TimeoutExpired
 
+import one_phase
 import pytest
 import yaml
 
@@ -18,6 +19,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "integration"))  # kil
 
 from kill_matrix import Result, result_of
 from machines import wait_until
+from one_phase import STEPS
 from ssh_hosts import SshHosts, missing_for_ssh
 
 from trainer.exit_codes import LOST_RANK, USER_FAULT
@@ -25,7 +27,7 @@ from trainer.exit_codes import LOST_RANK, USER_FAULT
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 HOSTS = ("h1", "h2")
-STEPS, HEARTBEAT = 24, 0.5
+HEARTBEAT = 0.5
 #: Of the run whose cable is cut: above what the first import of a library takes on a busy machine.
 STALL = 25.0
 #: What ranks may take to leave behind the timeout, on a busy machine.
@@ -34,21 +36,8 @@ STARTING = 300.0
 
 
 def overrides(root: Path, name: str) -> list[str]:
-    """One phase of a small model, with a checkpoint every few steps."""
-    return [
-        *("model=bench_scratch", "zero=zero2", "precision=fp32", "evaluation=none"),
-        *("+phase=mix", "interference=none", "checkpoint.every_steps=4"),
-        "model.architecture.hidden_size=32",
-        "model.architecture.intermediate_size=64",
-        "model.architecture.num_hidden_layers=2",
-        "model.architecture.attention_dropout=0.1",
-        *("global_batch_size=8", "micro_batch_size=1", f"limits.steps_per_phase={STEPS}"),
-        *(f"data.root={root}/data", f"data.cache_dir={root}/cache", "data.max_seq_len=96"),
-        *("data.benchmark.multiplier=0.5", "data.benchmark.general_rows=60"),
-        "data.benchmark.eval_rows=2",
-        *("cluster.threads_per_rank=1", "logging.console_seconds=1000"),
-        f"output_dir={root}/{name}",
-    ]
+    """The run of that name in ``root``."""
+    return one_phase.overrides(root, root / name)
 
 
 @pytest.fixture(scope="module")

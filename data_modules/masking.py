@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 MASK = "***"
@@ -140,7 +140,13 @@ def _masked_assignment(match: re.Match[str]) -> str:
 
 
 def _environment_key() -> tuple[tuple[str, str], ...]:
-    return tuple((name, value) for name, value in os.environ.items() if is_secret(name, value))
+    return tuple(
+        (name, value) for name, value in os.environ.items() if _is_kept_secret(name, value)
+    )
+
+
+#: Every text that is shown asks this of every variable: seconds of a start without the cache.
+_is_kept_secret = lru_cache(maxsize=1024)(is_secret)
 
 
 @cache

@@ -26,6 +26,7 @@ from trainer.config.validate_names import name_faults
 from trainer.config.validate_parallel import device_faults, parallel_faults
 from trainer.config.validate_sweep import sweep_faults
 from trainer.deepspeed_config import deepspeed_config
+from trainer.deepspeed_start import lock_faults
 
 #: Signs of life that fit into the stall timeout: a late one is no death.
 _LEAST_HEARTBEATS = 3
@@ -100,7 +101,7 @@ def validate_device(config: Config, cuda: bool) -> None:
     Raises:
         ConfigFault: listing every fault found.
     """
-    faults = list(device_faults(config, cuda))
+    faults = [*device_faults(config, cuda), *lock_faults(config.zero)]
     if faults:
         raise ConfigFault(faults)
 

@@ -7,15 +7,18 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data_modules.cleaning.quality import repeated_share
 from data_modules.config import TaskConfig
-from trainer.evaluation.behaviour.classifier import FEWEST, AnswerClassifier, Posterior
 from trainer.evaluation.behaviour.examples import Example
 from trainer.evaluation.behaviour.formats import Formats
 from trainer.evaluation.results import MIXED, NONE
+
+if TYPE_CHECKING:
+    from trainer.evaluation.behaviour.classifier import AnswerClassifier, Posterior
 
 #: Largest share of right answers that the classifier may take for another task's, in cross-validation
 #: and on the mean of the tasks.
@@ -73,6 +76,9 @@ class BehaviourJudge:
         seed: int,
     ) -> None:
         self._formats = Formats(tasks)
+        # Late: scikit-learn takes seconds to import, which training's first step need not wait for.
+        from trainer.evaluation.behaviour.classifier import FEWEST, AnswerClassifier
+
         known = {task: training[task] for task in tasks if training.get(task)}
         learned = {task: rows for task, rows in known.items() if len(rows) >= FEWEST}
         self.tasks = tuple(task for task in tasks if tasks[task].format or task in learned)

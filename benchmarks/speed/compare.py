@@ -12,8 +12,8 @@ go on.
 Without ``--data`` and ``--tokenizer`` it is the built-in benchmark's data, whose rows are short.
 
 Leaves ``results.json`` and ``speed.png`` in the folder, and prints the table. ``--check`` ends with 1 if
-the ratio to a bare loop is more than 5 % below that of ``baseline.json``; ``--write-baseline`` sets it anew.
-``--until LOSS`` also measures the seconds that each needs until the evaluation loss is down at LOSS.
+the ratio to a bare loop is more than 5 % below that of ``baseline.json``; ``--write-baseline`` sets it
+anew. ``--until LOSS`` also measures the seconds that each needs until the evaluation loss is down at LOSS.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 from contender import EVALUATE, OUT, STARTED, WORK
 from work import Work, load_rows, make_work, overrides
 
+HERE = Path(__file__).resolve().parent
 #: Steps that warm up: caches fill, threads start.
 WARM_UP = 2
 BASELINE = HERE / "baseline.json"

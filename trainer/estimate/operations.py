@@ -43,8 +43,8 @@ def operations_of(shape: Shape, again: bool = False) -> Operations:
     """What a model computes for one step.
 
     Args:
-        again: count the layers' forward twice, as activation checkpointing computes it: what the
-            hardware does, and not what the model asks for.
+        again: count the layers' forward twice, as activation checkpointing computes it but for each
+            layer's last product: what the hardware does, and not what the model asks for.
     """
     layers, trained = shape.computed(Role.layer)
     head, trained_head = shape.computed(Role.head)

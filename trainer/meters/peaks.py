@@ -11,7 +11,10 @@ from trainer.config.schema import Precision
 from trainer.estimate.hardware import gpu_named
 
 _SECONDS = 0.05  # of measuring, about
-_LARGEST = 8192  # rows of the matrices; a GPU needs some thousand to be busy
+_LARGEST = {
+    "cuda": 8192,
+    "cpu": 1024,
+}  # rows of the matrices: no larger ones are needed to keep it busy
 _REPEATS = 8  # products of the largest size: the best one counts, others may be disturbed
 
 
@@ -61,21 +64,24 @@ def peaks_of(device: torch.device, precision: Precision, measure: bool) -> Peaks
 def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = _SECONDS) -> float:
     """Operations per second of the best square product, with this process's threads.
 
-    Matrices grow until a product takes a tenth of the time, as small ones keep no processor busy; a CPU
-    that emulates bf16 stays with small ones. Waits for the device: for the start of a run.
+    Matrices grow until a product takes a good part of the time, as small ones keep no processor busy; a
+    CPU that emulates bf16 stays with small ones. Waits for the device: for the start of a run.
     """
-    size, best, deadline = 64, 0.0, time.perf_counter() + seconds
-    generator = torch.Generator(device).manual_seed(0)
+    size, best, deadline = 128, 0.0, time.perf_counter() + seconds
+    generator = torch.Generator(device).manual_seed(0)  # leaves the training's own alone
     while True:
-        shape = (size, size)
-        left = torch.randn(shape, device=device, generator=generator).to(dtype)
-        right = torch.randn(shape, device=device, generator=generator).to(dtype)
-        _product(left, right)  # what the first call of a size sets up
-        took = min(_product(left, right) for _ in range(2))
+        # Of zeros a GPU would compute faster than of numbers: it draws less power.
+        left, right = (
+            torch.empty(2, size, size, device=device).uniform_(generator=generator).to(dtype)
+        )
+        took = _product(left, right)  # with what the first call of a size sets up
+        if took < seconds / 4:
+            took = min(took, _product(left, right))
         best = max(best, 2 * size**3 / took)
-        if took > seconds / 20 or size >= _LARGEST or time.perf_counter() > deadline:
+        grown = 2 * size
+        if took > seconds / 40 or grown > _LARGEST[device.type] or time.perf_counter() > deadline:
             break
-        size *= 2
+        size = grown
     for _ in range(_REPEATS):
         if time.perf_counter() > deadline:
             break

@@ -3,8 +3,9 @@
 torchrun --nproc-per-node 1 benchmarks/meter_overhead.py --steps 300
 
 One model of some 0.9 million parameters in fp32, micro-batches of 4 x 32 tokens: the smaller a step, the
-more its meters weigh. Prints one JSON object: the median step of rank 0 with and without, and the median of
-what each pair of neighbours differs by, as a share.
+more its meters weigh. Prints one JSON object: CPU seconds (of all threads, which other programs on the
+machine change little) of the median step of rank 0 with and without, and the median of what each pair of
+neighbours differs by, as a share.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def made_step(rank: int, micro_steps: int) -> StepData:
 
 def metered(engine: ZeroEngine, step: StepData, throughput: Throughput) -> float:
     """Seconds of a step as the loop takes it."""
-    start = time.perf_counter()
+    start = time.process_time()
     clock = engine.clock
     clock.begin()
     with clock.inside(Part.data):
@@ -90,15 +91,15 @@ def metered(engine: ZeroEngine, step: StepData, throughput: Throughput) -> float
     values |= {f"time/{part}": seconds for part, seconds in parts.items()}
     values |= {f"memory/{kind}": peak for kind, peak in memory.items()}
     json.dumps(values)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def bare(engine: ZeroEngine, step: StepData) -> float:
     """Seconds of the same step, and nothing else."""
-    start = time.perf_counter()
+    start = time.process_time()
     engine.train_step(step.batches, 1e-5).read()
-    json.dumps({"tokens_per_second": step.tokens / (time.perf_counter() - start)})
-    return time.perf_counter() - start
+    json.dumps({"tokens_per_second": step.tokens / (time.process_time() - start)})
+    return time.process_time() - start
 
 
 def measure(steps: int, stage: int, micro_steps: int) -> dict[str, float]:

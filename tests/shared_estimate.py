@@ -15,7 +15,7 @@ STATES = ("weights", "masters", "gradients", "moments")
 def made_shape(numel: int = 1_000_000, count: int = 8, frozen: int = 0) -> Shape:
     """``count`` equal matrices in a row, of which the first ``frozen`` are not trained."""
     weights = tuple(Weight(f"w{at}", numel, at >= frozen, True) for at in range(count))
-    return Shape(weights, layers=count, width=1000, embedded=0)
+    return Shape(weights, layers=count, width=1000, attended=1000)
 
 
 def made_setup(**changes: Any) -> Setup:

@@ -58,6 +58,8 @@ def deepspeed_config(config: Config, dp_world_size: int) -> dict[str, Any]:
         "managed_gradient_accumulation": False,
         "gradient_clipping": 0.0 if clips_itself else config.optimizer.max_grad_norm,
         "steps_per_print": None,
+        # It would wait for the device in every micro-step; trainer.meters times steps without.
+        "timers": {"throughput": {"enabled": False}},
         # trainer.guard vetoes what is not finite, without a pass over all gradients. With DeepSpeed's own
         # check and an offloaded optimizer, one such gradient stayed in its buffer for good (0.19.8).
         "bf16": {"enabled": bf16, "check_grad_overflow": False},

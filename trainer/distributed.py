@@ -66,7 +66,12 @@ def seed_generators(seed: int, global_step: int, rank: int) -> None:
 
     So nothing of them has to be kept to go on from a step, and ranks drop different units.
     """
-    torch.manual_seed(seed_of(seed, "step", global_step, rank) % 2**63)
+    number = seed_of(seed, "step", global_step, rank) % 2**63
+    # torch.manual_seed would also note down a stack trace for each kind of device that is not in use,
+    # in a list that grows with every step.
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(number)
 
 
 def init(config: ClusterConfig, ranks: Ranks) -> torch.device:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,8 +17,11 @@ from trainer import distributed
 from trainer.config.schema import Config, OptimizerConfig
 from trainer.deepspeed_config import deepspeed_config, quantised_faults
 from trainer.deepspeed_start import without_muon
+from trainer.estimate.shape import shape_of
 from trainer.guard.limit import NO_LIMIT, Limit, Veto
 from trainer.loss import NLL, MultiTaskLM, inputs_of, rows_as_tasks
+from trainer.meters.clock import Part, StepClock
+from trainer.meters.communication import TimedBackend, TimedWork, timed_waits
 from trainer.sequence_parallel import SequenceGroup
 
 
@@ -43,34 +45,44 @@ class StepFigures(NamedTuple):
     skipped: bool = False
 
 
-@dataclass(frozen=True)
 class StepSums:
-    """What one optimizer step leaves on the device; see :class:`StepFigures`.
+    """The figures of one optimizer step, on their way to the host; see :class:`StepFigures`.
 
-    Attributes:
-        values: float64 [3 * tasks + 1]: the three sums per task, then the weighted loss.
-        work: the running all-reduce; wait for it before reading.
+    The copy is queued behind the step at once. Asked for later it would come behind whatever the device
+    was given since, and reading a step's figures would wait for the step after it.
+
+    Args:
+        sums: float64 [3 * tasks + 1], over all ranks: the three sums per task, then the weighted loss.
         grad_norm: norm of the whole gradient before clipping.
         skipped: bool [], the step changed nothing.
     """
 
-    values: torch.Tensor
-    work: Any
-    grad_norm: Any
-    skipped: torch.Tensor
+    def __init__(self, sums: torch.Tensor, grad_norm: Any, skipped: torch.Tensor) -> None:
+        if torch.is_tensor(grad_norm):
+            norm = grad_norm.detach().to(sums, non_blocking=True).reshape(1)
+        else:
+            norm = sums.new_full((1,), grad_norm)
+        values = torch.cat([sums, norm, skipped.to(sums).reshape(1)])
+        self._values = values.to("cpu", non_blocking=True)  # into pinned memory
+        self._copied = torch.cuda.current_stream().record_event() if values.is_cuda else None
 
     def read(self) -> StepFigures:
-        """Wait for the device."""
-        if self.work is not None:
-            self.work.wait()
-        *per_task, loss = self.values.tolist()
+        """Wait for the device to have finished the step."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        *per_task, loss, grad_norm, skipped = self._values.tolist()
         tasks = len(per_task) // 3
         nll, p, tokens = (per_task[i * tasks : (i + 1) * tasks] for i in range(3))
-        return StepFigures(nll, p, tokens, loss, float(self.grad_norm), bool(self.skipped))
+        return StepFigures(nll, p, tokens, loss, grad_norm, bool(skipped))
 
 
 class ZeroEngine:
-    """A model under ``deepspeed.initialize`` with exact gradient accumulation."""
+    """A model under ``deepspeed.initialize`` with exact gradient accumulation.
+
+    Attributes:
+        shape: of the model, before DeepSpeed partitions it.
+        clock: what the parts of a step are timed by, where someone begins and ends steps.
+    """
 
     def __init__(
         self, model: nn.Module, tasks: int, config: Config, device: torch.device, world_size: int
@@ -86,6 +98,7 @@ class ZeroEngine:
         faults = list(quantised_faults(config.zero, module.named_parameters(), world_size))
         if faults:
             raise ConfigFault(faults)
+        self.shape = shape_of(module)
         # fused=True also covers CPU tensors and needs no extension to be compiled
         optimizer = torch.optim.AdamW(
             _parameter_groups(module, config.optimizer),
@@ -115,6 +128,8 @@ class ZeroEngine:
         if self._clips_itself:
             optimizer.register_step_pre_hook(self._clip)
         self._veto = Veto(optimizer, self._norm_before_update)
+        self.clock = StepClock.of(device)
+        self._backend = TimedBackend(deepspeed.comm.comm.cdb, self.clock)
 
     def train_step(self, batches: list[Batch], lr: float, limit: Limit = NO_LIMIT) -> StepSums:
         """Forward and backward of every micro-batch, then one optimizer step at ``lr``.
@@ -124,19 +139,45 @@ class ZeroEngine:
         """
         self.engine.train()
         sums = torch.zeros(3 * self.tasks + 1, dtype=torch.float64, device=self.device)
-        for batch in batches:
-            loss, task_sums = self._forward(batch)
-            sums[:-1] += task_sums.flatten()
-            sums[-1] += loss.detach()
-            # The engine averages gradients over ranks; the loss is a sum over them.
-            self.engine.backward(loss * self.world_size)
-        work = dist.all_reduce(sums, async_op=True) if self.world_size > 1 else None
+        with self._timed_communication():
+            for batch in batches:
+                with self.clock.inside(Part.forward):
+                    loss, task_sums = self._forward(batch)
+                    sums[:-1] += task_sums.flatten()
+                    sums[-1] += loss.detach()
+                with self.clock.inside(Part.backward):
+                    # The engine averages gradients over ranks; the loss is a sum over them.
+                    self.engine.backward(loss * self.world_size)
+            with self.clock.inside(Part.optimizer):
+                return self._update(sums, lr, limit)
+
+    def _update(self, sums: torch.Tensor, lr: float, limit: Limit) -> StepSums:
+        work = None
+        if self.world_size > 1:
+            work = TimedWork(dist.all_reduce(sums, async_op=True), self.clock)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self._veto.watch(sums, work, limit)
         self.engine.step()
         grad_norm = self._grad_norm()
-        return StepSums(sums, work, grad_norm, self._veto.of_step(grad_norm))
+        skipped = self._veto.of_step(grad_norm)
+        if work is not None:
+            work.wait()
+        return StepSums(sums, grad_norm, skipped)
+
+    @contextmanager
+    def _timed_communication(self) -> Iterator[None]:
+        """Inside, what DeepSpeed sends is timed as such."""
+        import deepspeed
+
+        comm = deepspeed.comm.comm
+        backend, comm.cdb = comm.cdb, self._backend
+        on_device = self.device.type == "cuda"
+        try:
+            with timed_waits(torch.cuda.Stream, self.clock) if on_device else nullcontext():
+                yield
+        finally:
+            comm.cdb = backend
 
     def _forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         result: tuple[torch.Tensor, torch.Tensor] = self.engine(**self._inputs(batch))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +15,15 @@ from trainer.console import LOGGER, PhaseProgress
 from trainer.curriculum import Phase, lr_at
 from trainer.distributed import Ranks, seed_generators
 from trainer.engine import StepFigures, StepSums, ZeroEngine
+from trainer.garbage import collected_at_set_steps
 from trainer.guard.guard import Action
 from trainer.guard.limit import Limit
 from trainer.guard.step_guard import StepGuard
 from trainer.interference.watch import InterferenceWatch
+from trainer.meters.clock import Part, Turn
+from trainer.meters.memory import peak_memory
+from trainer.meters.profile import StepProfile
+from trainer.meters.throughput import Throughput
 from trainer.metrics import Metrics
 from trainer.negatives_watch import NegativesWatch
 from trainer.step_data import StepData, step_data, trained_counts
@@ -29,7 +33,10 @@ from trainer.step_data import StepData, step_data, trained_counts
 class _Pending:
     """A step whose sums are still on their way from the device.
 
-    ``seconds`` is the wall time of the step's turn of the loop.
+    Attributes:
+        turn: the clock's marks of it.
+        memory: peaks of this rank, see ``trainer.meters.memory``.
+        waited: seconds that the host waited for its data.
     """
 
     global_step: int
@@ -37,7 +44,8 @@ class _Pending:
     data: StepData
     limit: Limit
     sums: StepSums
-    seconds: float
+    turn: Turn
+    memory: dict[str, int]
     waited: float
 
 
@@ -68,13 +76,16 @@ class PhaseSteps:
         data: PhaseDataModule,
         engine: ZeroEngine,
         metrics: Metrics,
+        throughput: Throughput,
+        profile: StepProfile,
         interference: InterferenceWatch,
         guard: StepGuard,
         boundary: Boundary,
         evaluate_between: Callable[[Phase, int, Callable[[], None]], None],
     ) -> None:
         self.config, self.ranks, self.data, self.engine = config, ranks, data, engine
-        self.metrics, self.interference = metrics, interference
+        self.metrics, self.throughput, self.profile = metrics, throughput, profile
+        self.interference = interference
         self.guard, self.boundary = guard, boundary
         self._evaluate_between = evaluate_between
 
@@ -90,6 +101,22 @@ class PhaseSteps:
             Stopped: the ranks were asked to leave.
             TrainingFault: training cannot go on.
         """
+        every = self.config.gc_every_steps
+        try:
+            with collected_at_set_steps(every) as collect:
+                self._train(phases, phase, steps_done, collect)
+        finally:
+            self.profile.close()  # what follows is no step
+        self._record_mixture(phase)
+        self.boundary.after_phase(phases, phase)
+
+    def _train(
+        self,
+        phases: list[Phase],
+        phase: Phase,
+        steps_done: int,
+        collect: Callable[[int], None],
+    ) -> None:
         first = max(0, steps_done - phase.first_step + 1)
         passed = {step - phase.first_step for step in self.boundary.passed_steps}
         todo: Sequence[int] = range(
@@ -118,7 +145,6 @@ class PhaseSteps:
         if first:
             # Whatever came behind the checkpoint in its own step was taken back with the rest.
             self._evaluate_between(phase, steps_done, settle)
-        clock = time.perf_counter()
         watchdog.at(f"step {phase.first_step + first}: data")
         micro_batch_size, parts = self.config.micro_batch_size, self.config.sequence_parallel_size
         steps = prefetched(
@@ -127,27 +153,32 @@ class PhaseSteps:
             ),
             len(todo),
         )
-        for index, (step, waited) in zip(todo, steps, strict=True):
+        clock = self.engine.clock
+        for index in todo:
             global_step = phase.first_step + index
-            watchdog.at(f"step {global_step}: forward and backward")
-            seed_generators(self.config.seed, global_step, self.ranks.rank)
-            limit = self.guard.limit_for(step.answer_tokens)
-            sums = self.engine.train_step(step.batches, lr_at(phases, global_step), limit)
-            # Figures are read one step late, so that the host never waits for the device.
-            if pending is not None:
-                self._record(phase, pending, progress, watch)
-            self.interference.after_step(phase.name, global_step)
-            seconds = time.perf_counter() - clock
-            pending = _Pending(global_step, self.engine.lr, step, limit, sums, seconds, waited)
+            with self.profile.step(global_step):
+                clock.begin()
+                with clock.inside(Part.data):
+                    step, waited = next(steps)
+                watchdog.at(f"step {global_step}: forward and backward")
+                seed_generators(self.config.seed, global_step, self.ranks.rank)
+                limit = self.guard.limit_for(step.answer_tokens)
+                sums = self.engine.train_step(step.batches, lr_at(phases, global_step), limit)
+                memory = peak_memory(self.engine.device)
+                # Beside the device, which has the whole step to do.
+                collect(global_step)
+                # Figures are read one step late, so that the host never waits for the device.
+                if pending is not None:
+                    self._record(phase, pending, progress, watch)
+                self.interference.after_step(phase.name, global_step)
+                lr = self.engine.lr
+                pending = _Pending(global_step, lr, step, limit, sums, clock.end(), memory, waited)
             if global_step < phase.last_step:
                 self.boundary.after_step(phases, phase, global_step, settle)
                 self._evaluate_between(phase, global_step, settle)
             watchdog.at(f"step {global_step + 1}: data")
-            clock = time.perf_counter()  # neither is a part of a step
         settle()
-        self._record_mixture(phase)
         progress.close()
-        self.boundary.after_phase(phases, phase)
 
     def _record_mixture(self, phase: Phase) -> None:
         """What the phase was trained on beside what its mixture asked for, as shares."""
@@ -173,13 +204,16 @@ class PhaseSteps:
         """
         watchdog.at(f"step {step.global_step}: waiting for its sums", waits=True)
         figures = step.sums.read()
-        tokens_per_second = step.data.tokens / step.seconds
+        parts = step.turn.read()
+        rates = self.throughput.rates(step.data, sum(parts.values()))
         values: dict[str, Any] = {
             "phase": phase.name,
             "lr": step.lr,
             "tokens": step.data.tokens,
-            "tokens_per_second": tokens_per_second,
+            **rates,
             "data_wait_seconds": step.waited,
+            **{f"time/{part}": seconds for part, seconds in parts.items()},
+            **{f"memory/{kind}": peak for kind, peak in step.memory.items()},
         }
         if figures.skipped:
             values["skipped"] = True  # its figures, which may be no numbers, are in faults.jsonl
@@ -197,7 +231,10 @@ class PhaseSteps:
             if warning is not None:
                 LOGGER.warning("phase '%s': %s", phase.name, warning)
         progress.update(
-            step.global_step - phase.first_step + 1, figures.loss, tokens_per_second, step.lr
+            step.global_step - phase.first_step + 1,
+            figures.loss,
+            rates["tokens_per_second"],
+            step.lr,
         )
 
     def _write(self, global_step: int, values: dict[str, Any]) -> None:

@@ -39,6 +39,9 @@ from trainer.export import export
 from trainer.faults import TrainingFault
 from trainer.guard.step_guard import StepGuard
 from trainer.interference.watch import InterferenceWatch
+from trainer.meters.peaks import peaks_of
+from trainer.meters.profile import StepProfile
+from trainer.meters.throughput import Throughput
 from trainer.metrics import Metrics, open_metrics
 from trainer.model import max_positions
 from trainer.model_card import model_card
@@ -120,17 +123,32 @@ class Run:
         self.guard = StepGuard(config, self.engine, data, ranks.rank, run.faults)
         if resumed is not None and "guard" in resumed.state.watches:
             self.guard.restore(resumed.state.watches["guard"])
+        self.profile = StepProfile(
+            config.profile, run.profile, ranks.rank, self.engine.clock, device.type
+        )
         self.steps = PhaseSteps(
             config,
             ranks,
             data,
             self.engine,
             self.metrics,
+            self._throughput(),
+            self.profile,
             self.interference,
             self.guard,
             self.boundary,
             self._evaluate_between,
         )
+
+    def _throughput(self) -> Throughput:
+        """What steps are measured against; the main rank alone writes it down."""
+        config, main = self.config, self.ranks.is_main
+        measure = main and config.logging.matmul_peak
+        peaks = peaks_of(self.engine.device, config.precision, measure)
+        found = Throughput.of(self.engine.shape, peaks, self.ranks.world_size)
+        if main:
+            LOGGER.info("%s", found.words)
+        return found
 
     def _place(self) -> list[Phase]:
         """Number the steps of the phases as far as their tasks are known; those that are new."""
@@ -286,6 +304,7 @@ class Run:
             except TrainingFault:
                 self.keeper.finish()  # what is on its way is of good steps
                 raise
+        self.profile.conclude()
         with watchdog.paused("finishing the last checkpoint"):
             self.keeper.settle()
         if self.ranks.is_main:

@@ -70,6 +70,11 @@ class RunDirectory:
         return self.root / "log" / f"rank_{rank}.stacks.txt"
 
     @property
+    def profile(self) -> Path:
+        """Traces of steps; see ``trainer.meters.profile``."""
+        return self.root / "profile"
+
+    @property
     def alive(self) -> Path:
         """Signs of life of the ranks."""
         return self.root / "alive"

@@ -21,11 +21,15 @@ class StepData:
 
     Attributes:
         tokens: input tokens.
+        pairs: of a token and one that it attends to, itself included.
+        supervised: tokens that reach the output projection, of negatives too.
         rows, answer_tokens: task -> rows with right answers, and their supervised tokens.
     """
 
     batches: list[Batch]
     tokens: int
+    pairs: int
+    supervised: int
     rows: dict[str, int]
     answer_tokens: dict[str, int]
 
@@ -63,10 +67,13 @@ def step_data(
         phase.name, index, weights, ranks.rank, ranks.world_size, micro_batch_size, parts
     )
     row_counts, token_counts = _counts(data, plan, rows)
+    lengths = plan.store.lengths_of(rows)
     present = [(task, name) for task, name in enumerate(data.tasks) if row_counts[task]]
     return StepData(
         batches,
-        tokens=int(plan.store.lengths_of(rows).sum()),
+        tokens=int(lengths.sum()),
+        pairs=int((lengths * (lengths + 1) // 2).sum()),
+        supervised=int(answers.sum()),
         rows={name: int(row_counts[task]) for task, name in present},
         answer_tokens={name: int(token_counts[task]) for task, name in present},
     )

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launching import composed, metrics_of
+from launching import composed, metrics_of, without_clocks
 from rank_processes import Act, RankProcesses
 
 from trainer.checkpoint.folder import checkpoints, read_marker
@@ -138,10 +138,9 @@ class Result:
 
 def result_of(run: Path) -> Result:
     """Read what a finished run left."""
-    times = ("tokens_per_second", "data_wait_seconds", "seconds", "share_of_time")
 
     def timeless(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [{key: one[key] for key in one if key not in times} for one in entries]
+        return [without_clocks(one) for one in entries]
 
     marker = read_marker(checkpoints(run / "checkpoints")[0])
     return Result(

@@ -58,3 +58,18 @@ def metrics_of(run: Path) -> list[dict[str, Any]]:
 def steps_of(run: Path) -> list[dict[str, Any]]:
     """The lines that are training steps (evaluations have no loss)."""
     return [entry for entry in metrics_of(run) if "loss" in entry]
+
+
+#: What is measured on clocks, or of the process: no two runs have it alike.
+_CLOCKS = ("tokens_per_second", "supervised_tokens_per_second", "data_wait_seconds", "seconds")
+_CLOCKS += ("share_of_time", "mfu", "mfu_of_matmul")
+_CLOCK_FAMILIES = ("time/", "memory/")
+
+
+def without_clocks(entry: dict[str, Any]) -> dict[str, Any]:
+    """What of a line of metrics is the training's own, and the same whenever it is trained."""
+    return {
+        name: value
+        for name, value in entry.items()
+        if name not in _CLOCKS and not name.startswith(_CLOCK_FAMILIES)
+    }

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from kill_matrix import overrides
-from launching import composed, metrics_of, steps_of
+from launching import composed, metrics_of, steps_of, without_clocks
 from rank_processes import NO_REPORT, Outcome, RankProcesses
 from safetensors.torch import load_file
 
@@ -63,8 +63,7 @@ def plain(server: RankProcesses, root: Path) -> Path:
 
 
 def without_times(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    clocks = ("tokens_per_second", "data_wait_seconds", "seconds", "share_of_time")
-    return [{key: value for key, value in one.items() if key not in clocks} for one in entries]
+    return [without_clocks(one) for one in entries]
 
 
 def test_hpz_changes_no_value(server: RankProcesses, root: Path, plain: Path) -> None:

@@ -27,6 +27,7 @@ def test_stage_2_in_full() -> None:
         "managed_gradient_accumulation": False,
         "gradient_clipping": 0.5,
         "steps_per_print": None,
+        "timers": {"throughput": {"enabled": False}},
         "bf16": {"enabled": True, "check_grad_overflow": False},
         "fp16": {"enabled": False},
         "data_types": {"grad_accum_dtype": "fp32"},

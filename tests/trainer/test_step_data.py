@@ -81,6 +81,8 @@ def test_counts_are_those_of_all_ranks(data: PhaseDataModule, phases: list[Phase
                     assert step.rows == Counter(names)
                     assert step.answer_tokens == expected_tokens
                     assert step.tokens == sum(lengths)
+                    assert step.pairs == sum(sum(range(1, length + 1)) for length in lengths)
+                    assert step.supervised == sum(expected_tokens.values())
 
 
 def test_ranks_share_a_step(data: PhaseDataModule, phases: list[Phase]) -> None:

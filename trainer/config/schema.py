@@ -286,15 +286,38 @@ class LoggingConfig:
     """Sinks beside ``metrics.jsonl``, which is always written.
 
     Attributes:
+        matmul_peak: measure a matrix product at the start, and steps against it (``mfu_of_matmul``).
         wandb_group: runs of one group are shown together; a sweep sets its own name.
     """
 
     console_seconds: float = 10.0
+    matmul_peak: bool = True
     wandb: bool = False
     wandb_mode: WandbMode = WandbMode.offline
     wandb_project: str = "polyphase"
     wandb_group: str | None = None
     tensorboard: bool = False
+
+
+@dataclass
+class ProfileConfig:
+    """A trace of some steps by PyTorch's profiler; see ``trainer.meters.profile``.
+
+    Attributes:
+        first_step: global number of the first step that is traced; None traces none.
+        steps: how many are traced; the end of a phase cuts them short.
+        ranks: whose steps.
+        memory: also what was allocated and freed.
+        stacks: also the lines of Python behind every operator. Slows the traced steps.
+        shapes: also the shapes of the operators' inputs.
+    """
+
+    first_step: int | None = None
+    steps: int = 3
+    ranks: list[int] = field(default_factory=lambda: [0])
+    memory: bool = False
+    stacks: bool = False
+    shapes: bool = False
 
 
 @dataclass
@@ -512,6 +535,8 @@ class Config:
         sequence_parallel_size: ranks that share each micro-batch, a slice of its tokens each (Ulysses,
             arXiv 2309.14509), for sequences whose activations one GPU cannot hold.
         deterministic: use deterministic kernels only; slower.
+        gc_every_steps: Python's full garbage collections come behind steps that this divides, on all ranks
+            at once; see ``trainer.garbage``.
     """
 
     run_name: str = "???"
@@ -524,6 +549,7 @@ class Config:
     sequence_parallel_size: int = 1
     precision: Precision = Precision.bf16
     deterministic: bool = False
+    gc_every_steps: int = 100
     data: DataConfig = field(default_factory=DataConfig)
     boundary: BoundaryConfig = field(default_factory=BoundaryConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
@@ -535,6 +561,7 @@ class Config:
     interference: InterferenceConfig = field(default_factory=InterferenceConfig)
     mining: MiningConfig = field(default_factory=MiningConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     faults: FaultsConfig = field(default_factory=FaultsConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)

@@ -21,6 +21,7 @@ from trainer.config.validate_cluster import cluster_faults
 from trainer.config.validate_data import data_faults
 from trainer.config.validate_estimate import estimate_faults
 from trainer.config.validate_keeping import keeping_faults
+from trainer.config.validate_meters import meter_faults
 from trainer.config.validate_mixture import curriculum_faults
 from trainer.config.validate_names import name_faults
 from trainer.config.validate_parallel import device_faults, parallel_faults
@@ -53,6 +54,7 @@ def validate(config: Config, dp_world_size: int | None) -> None:
         *_updates(config),
         *_evaluation(config),
         *keeping_faults(config),
+        *meter_faults(config, dp_world_size),
         *_faults(config),
         *cluster_faults(config),
         *sweep_faults(config),

@@ -3,10 +3,9 @@
 seconds = compute + what of the communication is not hidden + update + moving between GPU and host
 
 compute        operations of a rank / (peak of the GPU x ``estimate.mfu``)
-operations     per token: 2 for every weight it is multiplied with in the forward, 2 for the gradient of the
-               activations, 2 for the gradient of a weight that is trained; 2 more for the forward that
-               activation checkpointing repeats; and attention: 2 x layers x width x samples' length
-               forward (a causal half), twice that backward
+operations     as ``trainer.estimate.operations`` counts them, with the forward that activation
+               checkpointing repeats; all tokens are taken to reach the output projection, though only
+               supervised ones do
 communication  bytes sent / (slowest link of the ring x ``estimate.link_share``); of what is sent while the
                model computes, as much is hidden as goes by in ``estimate.overlap`` of the compute time
 update         32 bytes of memory traffic per weight of the rank's share (weight, gradient and moments read;
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 
 from trainer.config.schema import EstimateConfig
 from trainer.estimate.hardware import Cluster
+from trainer.estimate.operations import operations_of
 from trainer.estimate.setup import Setup
 from trainer.estimate.shape import Shape
 from trainer.estimate.volume import Volume
@@ -48,11 +48,8 @@ def operations(shape: Shape, setup: Setup, sample: float) -> float:
     Args:
         sample: tokens of the sample that it attends to.
     """
-    forward = 2 * shape.computed
-    weights = 2 * min(shape.trained, shape.computed)
-    attention = 2 * shape.layers * shape.width * sample
-    again = forward + attention if setup.checkpointing else 0
-    return 2 * forward + weights + 3 * attention + again
+    counted = operations_of(shape, again=setup.checkpointing)
+    return counted.of(tokens=1, pairs=sample / 2, answers=1)
 
 
 def duration(

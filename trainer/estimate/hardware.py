@@ -53,6 +53,31 @@ GPUS = {
     "rtx4090": _gpu(165.2, 82.6, 24_564, 1_008, "pcie4"),
 }
 
+#: Names that the driver gives whole GPUs, as ``torch.cuda.get_device_name`` returns them. Compared as a
+#: whole: a part of one (MIG), a laptop's or another market's has a similar name and another peak.
+_DRIVER_NAMES = {
+    "A100-SXM4-40GB": "a100_40",
+    "A100-PCIE-40GB": "a100_40",
+    "A100-SXM4-80GB": "a100_80",
+    "A100 80GB PCIe": "a100_80",
+    "H100 80GB HBM3": "h100",
+    "H100 PCIe": "h100_pcie",
+    "H200": "h200",
+    "B200": "b200",
+    "L4": "l4",
+    "L40S": "l40s",
+    "RTX A6000": "a6000",
+    "GeForce RTX 3090": "rtx3090",
+    "GeForce RTX 4090": "rtx4090",
+}
+
+
+def gpu_named(driver_name: str) -> Gpu | None:
+    """The GPU that a driver calls so; None if its figures are not known here."""
+    known = _DRIVER_NAMES.get(driver_name.removeprefix("NVIDIA "))
+    return None if known is None else GPUS[known]
+
+
 #: Bytes per second of one GPU in one direction: NVLink generations by NVIDIA's data sheets (which name the
 #: sum of both directions), PCI Express with 16 lanes.
 WITHIN = {

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from data_modules.faults import ConfigFault, Fault
@@ -16,6 +18,17 @@ from trainer import model as models
 from trainer.config.schema import AdaptationConfig, Config, Init, ModelConfig
 from trainer.estimate.trace import BY_SEGMENT, FUSED
 from trainer.loss import MultiTaskLM, SupervisedHead
+
+#: Settings that models of many experts have one of.
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+
+
+class Role(StrEnum):
+    """Which positions a matrix is multiplied with."""
+
+    layer = "layer"  # all
+    head = "head"  # those of which the next token is asked: the output projection
+    table = "table"  # none: its rows are looked up
 
 
 @dataclass(frozen=True)
@@ -30,6 +43,7 @@ class Weight:
     numel: int
     trained: bool
     matrix: bool
+    role: Role = Role.layer
 
 
 @dataclass(frozen=True)
@@ -39,14 +53,15 @@ class Shape:
     Attributes:
         weights: in the model's order; a tied weight is one.
         layers, width: of the transformer.
-        embedded: numel of the input embeddings where the output projection has weights of its own:
-            a look-up multiplies nothing.
+        attended: width of a layer's attention, heads x head size.
+        has_experts: a token meets some of the weights only, which is not counted.
     """
 
     weights: tuple[Weight, ...]
     layers: int
     width: int
-    embedded: int
+    attended: int
+    has_experts: bool = False
 
     @property
     def parameters(self) -> int:
@@ -56,10 +71,10 @@ class Shape:
     def trained(self) -> int:
         return sum(one.numel for one in self.weights if one.trained)
 
-    @property
-    def computed(self) -> int:
-        """Weights that every token is multiplied with."""
-        return self.parameters - self.embedded
+    def computed(self, role: Role) -> tuple[int, int]:
+        """Elements of the matrices of a role, and of the trained ones among them."""
+        found = [one for one in self.weights if one.matrix and one.role is role]
+        return sum(one.numel for one in found), sum(one.numel for one in found if one.trained)
 
     @property
     def numels(self) -> list[int]:
@@ -138,19 +153,23 @@ def meta_model(
 
 
 def shape_of(module: MultiTaskLM) -> Shape:
-    """The numbers of a model."""
-    causal = module.causal_model
-    text = causal.config.get_text_config()
-    embeddings = causal.get_input_embeddings().weight
-    tied = causal.get_output_embeddings().weight is embeddings
+    """The numbers of a model whose weights are not partitioned."""
+    text = module.causal_model.config.get_text_config()
+    heads = getattr(text, "num_attention_heads", 0)
+    size = getattr(text, "head_dim", None) or (text.hidden_size // heads if heads else 0)
     return Shape(
         tuple(_weights(module)),
         layers=text.num_hidden_layers,
         width=text.hidden_size,
-        embedded=0 if tied else embeddings.numel(),
+        attended=heads * size,
+        has_experts=any(getattr(text, name, None) for name in _EXPERTS),
     )
 
 
 def _weights(module: MultiTaskLM) -> Iterator[Weight]:
+    head = module.causal_model.get_output_embeddings().weight
+    tables = {id(one.weight) for one in module.modules() if isinstance(one, nn.Embedding)}
     for name, one in module.named_parameters():
-        yield Weight(name, one.numel(), one.requires_grad, one.ndim >= 2)
+        # a tied weight is both, and multiplied
+        role = Role.head if one is head else Role.table if id(one) in tables else Role.layer
+        yield Weight(name, one.numel(), one.requires_grad, one.ndim >= 2, role)

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from trainer import attention
 from trainer.config.schema import AdaptationConfig, AdaptationKind, ModelConfig
 from trainer.estimate.estimate import _extended
-from trainer.estimate.shape import meta_model, shape_of
+from trainer.estimate.shape import Role, meta_model, shape_of
 from trainer.estimate.trace import Pass, trace
 from trainer.loss import MultiTaskLM, SupervisedHead
 from trainer.model import adapt
@@ -67,7 +67,10 @@ def test_a_meta_model_has_the_parameters_of_the_real_one(
     shape = shape_of(module(kind=kind, tied=tied, adaptation=adaptation))
     assert [(one.name, one.numel, one.trained) for one in shape.weights] == expected
     assert (shape.layers, shape.width) == (LAYERS, WIDTH)
-    assert shape.embedded == (0 if tied else VOCABULARY * WIDTH)
+    tables = [one.name for one in shape.weights if one.role is Role.table]
+    (head,) = (one for one in shape.weights if one.role is Role.head)
+    assert head.numel == VOCABULARY * WIDTH
+    assert tables == ([] if tied else [expected[0][0]])
 
 
 def test_every_trained_weight_gets_one_gradient_and_the_rest_none() -> None:

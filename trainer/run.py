@@ -39,6 +39,7 @@ from trainer.export import export
 from trainer.faults import TrainingFault
 from trainer.guard.step_guard import StepGuard
 from trainer.interference.watch import InterferenceWatch
+from trainer.kernels import chosen
 from trainer.metrics import Metrics, open_metrics
 from trainer.model import max_positions
 from trainer.model_card import model_card
@@ -111,6 +112,7 @@ class Run:
         self._restore()
         self.console = make_console()
         self.metrics = self._open()
+        LOGGER.info("kernels: %s", chosen(config, self.engine.causal_model, device).words)
         self.evaluator = Evaluator(
             data, config.evaluation, config.seed, ranks.rank, self.boundary.pause
         )

@@ -16,7 +16,6 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-from torch.nn.attention.varlen import varlen_attn
 
 from trainer.attention.segments import Segments
 
@@ -33,10 +32,22 @@ _LEAST_CAPABILITY = (8, 0)
 
 def choose(query: torch.Tensor, segments: Segments | None, dropout: float) -> Backend:
     """The backend of one call."""
-    width = query.shape[-1]
-    if segments is None or not query.is_cuda or query.dtype not in _HALF or width > _WIDEST_HEAD:
+    if segments is None:
         return by_segment
-    if _capability(query.device) < _LEAST_CAPABILITY:
+    return for_packed(query.device, query.dtype, query.shape[-1], dropout)
+
+
+def for_packed(
+    device: torch.device, dtype: torch.dtype, width: int, dropout: float = 0.0
+) -> Backend:
+    """The backend of packed rows.
+
+    Args:
+        width: numbers of a head.
+    """
+    if device.type != "cuda" or dtype not in _HALF or width > _WIDEST_HEAD:
+        return by_segment
+    if _capability(device) < _LEAST_CAPABILITY:
         return by_segment
     if flash_is_installed():
         return flash
@@ -90,10 +101,15 @@ def varlen(
     scaling: float | None,
 ) -> torch.Tensor:
     """PyTorch's variable-length kernel."""
+    # imports torch.compile, a second that runs without a GPU need not wait
+    from torch.nn.attention.varlen import varlen_attn
+
     assert segments is not None
     assert not dropout
     out = varlen_attn(
-        *(_tokens(one) for one in (query, key, value)),
+        _tokens(query),
+        _tokens(key),
+        _tokens(value),
         segments.bounds,
         segments.bounds,
         segments.longest,

@@ -97,10 +97,19 @@ AttentionInterface.register(NAME, segment_attention)
 
 @contextmanager
 def generation_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Use attention with masks and a key-value cache while generating."""
+    """Use attention with masks and a key-value cache while generating, and no compiled layers.
+
+    Those would be compiled anew for the cache.
+    """
     before = model.config._attn_implementation
+    modules: list[Any] = list(model.modules())
+    compiled = {one: one._compiled_call_impl for one in modules if one._compiled_call_impl}
     model.set_attn_implementation("sdpa")
+    for one in compiled:
+        one._compiled_call_impl = None
     try:
         yield
     finally:
         model.set_attn_implementation(before)
+        for one, call in compiled.items():
+            one._compiled_call_impl = call

@@ -1,7 +1,7 @@
 """Weighted loss of the supervised positions, in chunks, with per-task sums from one pass.
 
-Only supervised positions reach the output projection, ``CHUNK_BYTES`` of logits at a time, and the
-gradients are formed in the forward pass: a [tokens, vocabulary] tensor never exists.
+Only supervised positions reach the output projection, a chunk of them at a time (:func:`chunk_rows`),
+and the gradients are formed in the forward pass: a [tokens, vocabulary] tensor never exists.
 
 A token's weight w says by its sign bit what it is for (-0.0 is still a negative):
 
@@ -23,9 +23,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from data_modules.collate import IGNORE_INDEX, Batch
+from trainer.attention import Segments
 from trainer.sequence_parallel import SequenceGroup
 
-CHUNK_BYTES = 64 * 1024 * 1024  # fp32 logits held at once
+#: fp32 logits of a chunk: what caches still hold, and what memory can spare.
+LEAST_CHUNK_BYTES, MOST_CHUNK_BYTES = 8 * 2**20, 256 * 2**20
 MIN_REST = 1e-4  # least 1 - p in the value of unlikelihood
 _TINY = 1e-30  # keeps 0 / 0 out where the rest underflows
 
@@ -53,56 +55,58 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         differentiable: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         positions, vocabulary = hidden.shape[0], weight.shape[0]
-        chunk = max(1, CHUNK_BYTES // (4 * vocabulary))
-        total = hidden.new_zeros((), dtype=torch.float32)
-        sums = hidden.new_zeros(3, tasks, dtype=torch.float64)
         # needs_input_grad is True for parameters under no_grad, too: evaluation forms no gradients.
         need_hidden, need_weight, need_bias = (
             needed and differentiable for needed in ctx.needs_input_grad[:3]
         )
+        forms_gradients = need_hidden or need_weight or need_bias
+        nll = hidden.new_empty(positions, dtype=torch.float32)
         d_hidden = torch.empty_like(hidden) if need_hidden else None
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
         d_bias = None
         if bias is not None and need_bias:
             d_bias = torch.zeros_like(bias, dtype=torch.float32)
+        # IGNORE_INDEX (the stand-in of an idle rank) is any label without weight
+        own = labels.clamp_min(0)
+        # Which tokens are negative is never asked by an index, whose size the host would wait for.
+        negative = torch.signbit(token_weights)
+        chunk = chunk_rows(vocabulary, width=weight.shape[1])
         for start in range(0, positions, chunk):
             part = slice(start, start + chunk)
             rows = hidden[part]
             logits = F.linear(rows, weight, bias).float()
-            at, weights, ids = labels[part], token_weights[part], task_ids[part]
-            # IGNORE_INDEX (the stand-in of an idle rank) gives 0
-            nll = F.cross_entropy(logits, at, reduction="none", ignore_index=IGNORE_INDEX)
-            # Which tokens are negative is never asked by an index, whose size the host would wait for.
-            negative = torch.signbit(weights)
-            rest = -torch.expm1(-nll)  # 1 - p
-            unlikelihood = -rest.clamp_min(MIN_REST).log()
-            total += (torch.where(negative, unlikelihood, nll) * weights.abs()).sum()
-            sums[NLL].index_add_(0, ids, nll.double().masked_fill(negative, 0.0))
-            sums[NEGATIVE_P].index_add_(0, ids, torch.exp(-nll).double() * negative)
-            sums[NEGATIVE_TOKENS].index_add_(0, ids, negative.double())
-            if not (need_hidden or need_weight or need_bias):
+            if not forms_gradients:
+                nll[part] = F.cross_entropy(logits, own[part], reduction="none")
                 continue
-            d_logits = _d_logits(logits, at.clamp_min(0), weights, negative).to(weight.dtype)
+            p = torch.softmax(logits, dim=-1)
+            nll[part] = _nll(logits, p, own[part])
+            del logits
+            d_logits = _d_logits(p, own[part], token_weights[part], negative[part])
+            d_logits = d_logits.to(weight.dtype)
             if d_hidden is not None:
                 d_hidden[part] = d_logits @ weight
             if d_weight is not None:
-                d_weight += d_logits.t() @ rows
+                _add_product(d_weight, d_logits.t(), rows)
             if d_bias is not None:
                 d_bias += d_logits.float().sum(0)
-        ctx.save_for_backward(d_hidden, d_weight, d_bias)
+        nll.masked_fill_(labels == IGNORE_INDEX, 0.0)
+        total, sums = _totals(nll, token_weights, negative, task_ids, tasks)
+        # Held past autograd's checks, as backward scales them in place.
+        ctx.formed = (d_hidden, d_weight, d_bias)
         ctx.dtypes = (weight.dtype, None if bias is None else bias.dtype)
         ctx.mark_non_differentiable(sums)
         return total, sums
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        d_hidden, d_weight, d_bias = ctx.saved_tensors
+        assert ctx.formed is not None, "there is one backward"
+        (d_hidden, d_weight, d_bias), ctx.formed = ctx.formed, None
         scale = grads[0]
         weight_dtype, bias_dtype = ctx.dtypes
         return (
-            None if d_hidden is None else d_hidden * scale.to(d_hidden.dtype),
-            None if d_weight is None else (d_weight * scale).to(weight_dtype),
-            None if d_bias is None else (d_bias * scale).to(bias_dtype),
+            None if d_hidden is None else d_hidden.mul_(scale.to(d_hidden.dtype)),
+            None if d_weight is None else d_weight.mul_(scale).to(weight_dtype),
+            None if d_bias is None else d_bias.mul_(scale).to(bias_dtype),
             None,
             None,
             None,
@@ -111,23 +115,74 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         )
 
 
-def _d_logits(
-    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, negative: torch.Tensor
-) -> torch.Tensor:
-    """Gradient of the weighted loss, [n, vocabulary]; see the module's docstring.
+def chunk_rows(vocabulary: int, width: int) -> int:
+    """Positions whose logits are held at once.
+
+    A chunk passes over its logits [rows, vocabulary] and over the projection's weight and gradient
+    [vocabulary, width]. As many rows as the model is wide make the two alike; more would only take memory.
+    Figures are in docs/kernels.md.
+    """
+    wanted = min(MOST_CHUNK_BYTES, max(LEAST_CHUNK_BYTES, 4 * vocabulary * width))
+    return max(1, wanted // (4 * vocabulary))
+
+
+def _nll(logits: torch.Tensor, p: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """-log p of each label, [n], without a pass that writes.
+
+    The largest probability is 1 / sum(exp(logits - largest logit)): its logarithm loses no digits,
+    while that of a small one would.
 
     Args:
+        logits: [n, vocabulary]; p is their softmax.
+    """
+    distance = logits.amax(-1) - logits.gather(1, labels[:, None])[:, 0]
+    return distance - p.amax(-1).log()
+
+
+def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """``total += left @ right``, in one pass over ``total`` where types allow."""
+    if left.dtype is total.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
+
+
+def _d_logits(
+    p: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, negative: torch.Tensor
+) -> torch.Tensor:
+    """Gradient of the weighted loss, [n, vocabulary], in the place of p; see the module's docstring.
+
+    Args:
+        p: softmax of the logits, [n, vocabulary].
         labels, weights, negative: [n]; labels are valid indices.
     """
-    others = torch.softmax(logits, dim=-1)
     own = labels[:, None]
-    p = others.gather(1, own)[:, 0]
+    own_p = p.gather(1, own)[:, 0]
     # 1 - p as a sum keeps its digits where p is all but 1
-    q = others.scatter_(1, own, 0.0).sum(-1)
+    others = p.scatter_(1, own, 0.0)
+    q = others.sum(-1)
     # Cross-entropy: p_k at every other token, -q at its own.
-    slope = torch.where(negative, p / q.clamp_min(_TINY), 1.0) * weights
+    slope = torch.where(negative, own_p / q.clamp_min(_TINY), 1.0) * weights
     others *= slope[:, None]
-    return others.scatter_(1, own, (-torch.where(negative, p, q) * weights)[:, None])
+    return others.scatter_(1, own, (-torch.where(negative, own_p, q) * weights)[:, None])
+
+
+def _totals(
+    nll: torch.Tensor,
+    weights: torch.Tensor,
+    negative: torch.Tensor,
+    task_ids: torch.Tensor,
+    tasks: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weighted loss, and the sums of each task, float64 [3, tasks]; arguments are [n]."""
+    rest = -torch.expm1(-nll)  # 1 - p
+    unlikelihood = -rest.clamp_min(MIN_REST).log()
+    total = (torch.where(negative, unlikelihood, nll) * weights.abs()).sum()
+    sums = nll.new_zeros(3, tasks, dtype=torch.float64)
+    sums[NLL].index_add_(0, task_ids, nll.double().masked_fill(negative, 0.0))
+    sums[NEGATIVE_P].index_add_(0, task_ids, torch.exp(-nll).double() * negative)
+    sums[NEGATIVE_TOKENS].index_add_(0, task_ids, negative.double())
+    return total, sums
 
 
 class SupervisedHead(nn.Linear):
@@ -201,17 +256,19 @@ class MultiTaskLM(nn.Module):
         ``data_modules.collate.Batch``. A position predicts the token behind it.
 
         Args:
+            cu_seqlens: on the host, whatever the device: its numbers are needed there.
             sequence_group: the ranks that share the micro-batch, of which this is one's slice.
             tasks: what ``task_ids`` count up to, if not the data's tasks.
         """
         causal = self.causal_model
+        segments = None if cu_seqlens is None else Segments.of(cu_seqlens, input_ids.device)
         shared = {} if sequence_group is None else {"sequence_group": sequence_group}
         with nullcontext() if sequence_group is None else sequence_group.every_layer(causal):
             hidden = causal.base_model(
                 input_ids=input_ids,
                 position_ids=position_ids,
                 use_cache=False,
-                cu_seqlens=cu_seqlens,
+                segments=segments,
                 **shared,
             ).last_hidden_state
         # as many positions as predict: all but the last of whole rows, all of a slice
@@ -251,7 +308,7 @@ def inputs_of(batch: Batch, device: torch.device) -> dict[str, torch.Tensor | No
         "position_ids": put(batch.position_ids),
         "loss_weights": put(batch.loss_weights),
         "task_ids": put(batch.task_ids),
-        "cu_seqlens": None if batch.cu_seqlens is None else put(batch.cu_seqlens),
+        "cu_seqlens": batch.cu_seqlens,
     }
 
 

@@ -39,6 +39,7 @@ from trainer.export import export
 from trainer.faults import TrainingFault
 from trainer.guard.step_guard import StepGuard
 from trainer.interference.watch import InterferenceWatch
+from trainer.kernels import chosen
 from trainer.meters.peaks import peaks_of
 from trainer.meters.profile import StepProfile
 from trainer.meters.throughput import Throughput
@@ -114,6 +115,7 @@ class Run:
         self._restore()
         self.console = make_console()
         self.metrics = self._open()
+        LOGGER.info("kernels: %s", chosen(config, self.engine.causal_model, device).words)
         self.evaluator = Evaluator(
             data, config.evaluation, config.seed, ranks.rank, self.boundary.pause
         )

@@ -19,6 +19,7 @@ from trainer.distributed import Ranks
 from trainer.evaluation import results as evaluation_results
 from trainer.evaluation.results import Evaluation
 from trainer.faults import TrainingFault
+from trainer.kernels import apply_kernels
 from trainer.model import adapt, check_attention, checked_tokenizer, load_model
 from trainer.resume import NEVER, made_by, verified_together
 from trainer.run import Run
@@ -135,6 +136,7 @@ def _train(
         model = distributed.on_every_rank(
             ranks, lambda: load_model(config.model, data.tokenizer, start.init_from, config.seed)
         )
+        distributed.on_every_rank(ranks, lambda: apply_kernels(config, model, device))
         model = adapt(model, config.adaptation)
     made = Run(config, ranks, run, start, course, data, model, device, stops, attempt)
     stops.begin_training()

@@ -17,6 +17,7 @@ from launching import composed
 
 from data_modules.collate import Batch
 from data_modules.phase_data_module import PhaseDataModule
+from trainer.attention import Segments
 from trainer.config.schema import Config
 from trainer.loss import NEGATIVE_TOKENS, MultiTaskLM
 from trainer.model import load_model
@@ -143,7 +144,7 @@ def hidden_of(model: MultiTaskLM, batch: Batch) -> torch.Tensor:
             input_ids=batch.input_ids,
             position_ids=batch.position_ids,
             use_cache=False,
-            cu_seqlens=batch.cu_seqlens,
+            segments=Segments.of(batch.cu_seqlens),
         ).last_hidden_state[0]
     return states
 

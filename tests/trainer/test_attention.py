@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from trainer import attention
+from trainer.attention import Segments
 
 LENGTHS = (5, 1, 9, 3)
 VOCABULARY = 40
@@ -42,6 +44,10 @@ def samples(seed: int = 0) -> list[torch.Tensor]:
     return [torch.randint(VOCABULARY, (length,), generator=generator) for length in LENGTHS]
 
 
+def segments(lengths: Sequence[int]) -> Segments:
+    return Segments.of(torch.tensor([0, *lengths]).cumsum(0).int())
+
+
 def packed(one: Any, parts: list[torch.Tensor]) -> list[torch.Tensor]:
     """Hidden states of every sample of one packed row."""
     sizes = [len(part) for part in parts]
@@ -49,7 +55,7 @@ def packed(one: Any, parts: list[torch.Tensor]) -> list[torch.Tensor]:
         hidden = one.base_model(
             input_ids=torch.cat(parts)[None],
             position_ids=torch.cat([torch.arange(size) for size in sizes])[None],
-            cu_seqlens=torch.tensor([0, *sizes]).cumsum(0).int(),
+            segments=segments(sizes),
             use_cache=False,
         ).last_hidden_state[0]
     return list(hidden.split(sizes))
@@ -109,7 +115,7 @@ def test_gradients_stay_inside_the_sample() -> None:
     hidden = one.base_model(
         inputs_embeds=embedded,
         position_ids=torch.cat([torch.arange(length) for length in LENGTHS])[None],
-        cu_seqlens=torch.tensor([0, *LENGTHS]).cumsum(0).int(),
+        segments=segments(LENGTHS),
         use_cache=False,
     ).last_hidden_state
     hidden[0, 6:15].square().sum().backward()  # the third sample
@@ -121,9 +127,8 @@ def test_gradients_stay_inside_the_sample() -> None:
 def test_the_scale_is_the_models_own() -> None:
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(1, 2, 4, 8, generator=generator) for _ in range(3))
-    borders = torch.tensor([0, 4], dtype=torch.int32)
     got, none = attention.segment_attention(
-        nn.Identity(), query, key, value, None, scaling=0.5, cu_seqlens=borders
+        nn.Identity(), query, key, value, None, scaling=0.5, segments=segments([4])
     )
     scores = (0.5 * query @ key.transpose(2, 3)).masked_fill(
         torch.ones(4, 4).triu(1).bool(), float("-inf")

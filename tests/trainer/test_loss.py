@@ -51,7 +51,7 @@ def hidden_states() -> torch.Tensor:
 def test_equals_cross_entropy_and_its_autograd(
     monkeypatch: pytest.MonkeyPatch, rows_at_once: int, bias: bool, frozen: bool
 ) -> None:
-    monkeypatch.setattr(loss, "CHUNK_BYTES", 4 * VOCABULARY * rows_at_once)
+    monkeypatch.setattr(loss, "chunk_rows", lambda *_, **__: rows_at_once)
     one, given = head(bias, frozen), inputs()
     hidden = hidden_states()
     value, sums_of = one(hidden, tasks=TASKS, **given)
@@ -113,23 +113,46 @@ def test_logits_never_exist_whole(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(len(rows))
         return linear(rows, *rest)
 
-    monkeypatch.setattr(loss, "CHUNK_BYTES", 4 * VOCABULARY * 10)
+    monkeypatch.setattr(loss, "chunk_rows", lambda *_, **__: 10)
     monkeypatch.setattr(F, "linear", watch)
     head(bias=False)(hidden_states(), tasks=TASKS, **inputs())
     assert seen == [10, 10, 3]
 
 
+def test_a_chunk_is_what_caches_hold_then_the_models_width_then_what_memory_spares() -> None:
+    assert loss.chunk_rows(6_400, 256) == 8 * 2**20 // (4 * 6_400)
+    assert loss.chunk_rows(151_936, 256) == 256
+    assert loss.chunk_rows(151_936, 4_096) == 256 * 2**20 // (4 * 151_936)
+    assert loss.chunk_rows(2**30, 1) == 1
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_nll_is_as_exact_as_the_librarys(scale: float) -> None:
+    generator = torch.Generator().manual_seed(5)
+    logits = scale * torch.randn(64, 500, generator=generator)
+    labels = torch.randint(500, (64,), generator=generator)
+    labels[:32] = logits[:32].argmax(-1)  # sure, and right
+    exact = F.cross_entropy(logits.double(), labels, reduction="none")
+    theirs = F.cross_entropy(logits, labels, reduction="none")
+    ours = loss._nll(logits, logits.softmax(-1), labels)
+    assert (ours >= 0).all()
+    worst = float((theirs - exact).abs().max())
+    assert float((ours - exact).abs().max()) <= 2 * worst + 1e-7
+
+
 def test_evaluation_forms_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> torch.Tensor:
-        raise AssertionError("the softmax is for gradients only")
+        raise AssertionError("this is for gradients only")
 
     one, hidden, given = head(bias=True), hidden_states(), inputs()
     value, sums = one(hidden, tasks=TASKS, **given)
-    monkeypatch.setattr(torch, "softmax", refuse)
+    monkeypatch.setattr(loss, "_d_logits", refuse)
+    with pytest.raises(AssertionError, match="for gradients only"):
+        one(hidden, tasks=TASKS, **given)
     with torch.no_grad():
         again, sums_again = one(hidden, tasks=TASKS, **given)
-    assert again.item() == value.item()
-    assert sums_again.tolist() == sums.tolist()
+    torch.testing.assert_close(again, value, rtol=1e-6, atol=0)
+    torch.testing.assert_close(sums_again, sums, rtol=1e-6, atol=0)
 
 
 def test_bf16_is_as_close_as_its_own_rounding() -> None:
@@ -186,7 +209,7 @@ def plain_loss(
 def test_negatives_equal_plain_autograd(
     monkeypatch: pytest.MonkeyPatch, rows_at_once: int, bias: bool
 ) -> None:
-    monkeypatch.setattr(loss, "CHUNK_BYTES", 4 * VOCABULARY * rows_at_once)
+    monkeypatch.setattr(loss, "chunk_rows", lambda *_, **__: rows_at_once)
     one, given, hidden = head(bias), mixed_inputs(), hidden_states()
     value, sums = one(hidden, tasks=TASKS, **given)
     (3 * value).backward()

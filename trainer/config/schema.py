@@ -59,6 +59,21 @@ class AdaptationKind(Enum):
     lora = "lora"
 
 
+class Liger(Enum):
+    """Whether Liger's kernels take the place of a model's own operations."""
+
+    auto = "auto"  # where they can
+    on = "on"
+    off = "off"
+
+
+class Compile(Enum):
+    """What torch.compile compiles."""
+
+    off = "off"
+    blocks = "blocks"  # each layer of the model
+
+
 class Offload(Enum):
     """Where ZeRO keeps a partitioned state."""
 
@@ -218,6 +233,14 @@ class AdaptationConfig:
     alpha: int = 16
     dropout: float = 0.0
     target_modules: list[str] = field(default_factory=lambda: ["all-linear"])
+
+
+@dataclass
+class KernelsConfig:
+    """What computes a training step beside PyTorch's own operations; see ``trainer.kernels``."""
+
+    liger: Liger = Liger.auto
+    compile: Compile = Compile.off
 
 
 @dataclass
@@ -557,6 +580,7 @@ class Config:
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     zero: ZeroConfig = field(default_factory=ZeroConfig)
+    kernels: KernelsConfig = field(default_factory=KernelsConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     interference: InterferenceConfig = field(default_factory=InterferenceConfig)
     mining: MiningConfig = field(default_factory=MiningConfig)

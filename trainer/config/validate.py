@@ -21,6 +21,7 @@ from trainer.config.validate_cluster import cluster_faults
 from trainer.config.validate_data import data_faults
 from trainer.config.validate_estimate import estimate_faults
 from trainer.config.validate_keeping import keeping_faults
+from trainer.config.validate_kernels import kernel_device_faults, kernel_faults
 from trainer.config.validate_meters import meter_faults
 from trainer.config.validate_mixture import curriculum_faults
 from trainer.config.validate_names import name_faults
@@ -51,6 +52,7 @@ def validate(config: Config, dp_world_size: int | None) -> None:
         *_model(config),
         *_zero(config),
         *parallel_faults(config, dp_world_size),
+        *kernel_faults(config),
         *_updates(config),
         *_evaluation(config),
         *keeping_faults(config),
@@ -103,7 +105,11 @@ def validate_device(config: Config, cuda: bool) -> None:
     Raises:
         ConfigFault: listing every fault found.
     """
-    faults = [*device_faults(config, cuda), *lock_faults(config.zero)]
+    faults = [
+        *device_faults(config, cuda),
+        *kernel_device_faults(config, cuda),
+        *lock_faults(config.zero),
+    ]
     if faults:
         raise ConfigFault(faults)
 

@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from transformers import AttentionInterface
 
-from trainer.attention import segment_attention
+from trainer.attention import Segments, segment_attention
 
 #: Attention implementations of a traced model: one kernel for all segments, or one call for each.
 FUSED, BY_SEGMENT = "polyphase_estimated_kernel", "polyphase_estimated_segments"
@@ -115,13 +115,13 @@ def _fused(
     *_: Any,
     **__: Any,
 ) -> tuple[torch.Tensor, None]:
-    """What flash-attn keeps: neither repeated heads nor pieces of segments."""
+    """What variable-length kernels keep: no pieces of segments."""
     out: torch.Tensor = _Kernel.apply(query, key, value)
     return out.transpose(1, 2), None
 
 
 def _by_segment(*args: Any, **more: Any) -> tuple[torch.Tensor, None]:
-    """What training does without flash-attn."""
+    """What training does without a GPU."""
     with _ShapesOnly():
         return segment_attention(*args, **more)
 
@@ -238,13 +238,13 @@ def _before_backward(module: nn.Module, note: Callable[[], None]) -> Any:
 
 def _body(model: Any, rows: int, length: int, segments: int) -> torch.Tensor:
     """Hidden states of a micro-batch, as ``MultiTaskLM.forward`` makes them."""
-    ends = None
+    cut = None
     if segments:
-        # on the host: the pieces that attention is cut into are numbers, not shapes
-        ends = torch.linspace(0, length, segments + 1).to(torch.int32)
+        # a packed row holds several samples; only one alone would need no laying together
+        cut = Segments.of(torch.linspace(0, length, max(2, segments) + 1).to(torch.int32))
     ids = torch.zeros(rows, length, dtype=torch.long, device="meta")
     hidden: torch.Tensor = model.causal_model.base_model(
-        input_ids=ids, position_ids=ids, use_cache=False, cu_seqlens=ends
+        input_ids=ids, position_ids=ids, use_cache=False, segments=cut
     ).last_hidden_state
     return hidden
 

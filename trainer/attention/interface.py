@@ -1,22 +1,17 @@
-"""Attention inside packed samples only, as one registered Hugging Face attention function.
-
-A packed micro-batch is one row of concatenated samples; ``cu_seqlens`` says where each begins. No
-[T, T] mask is ever built: on CUDA with flash-attn installed the variable-length kernel runs, elsewhere
-PyTorch's own scaled dot product attention runs sample by sample.
-"""
+"""The attention function that models are loaded with, and what it cannot do."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 
 from data_modules.faults import Fault
+from trainer.attention import backends
+from trainer.attention.segments import Segments
 from trainer.sequence_parallel import SequenceGroup
 
 NAME = "polyphase_segments"
@@ -30,7 +25,7 @@ def segment_attention(
     attention_mask: torch.Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    cu_seqlens: torch.Tensor | None = None,
+    segments: Segments | None = None,
     sequence_group: SequenceGroup | None = None,
     sliding_window: int | None = None,
     **_: Any,
@@ -40,7 +35,7 @@ def segment_attention(
     Args:
         query: [b, heads, T, d]; key and value: [b, kv_heads, T, d].
         attention_mask: always None; right padding needs none under causal attention.
-        cu_seqlens: int32 [segments + 1] with b = 1; None means each row is one segment.
+        segments: of the one row; None means each row is one segment.
         sequence_group: ranks that share the rows, T being this rank's slice; segments are of the whole.
         sliding_window: how far back the model looks; models tell by this or as a module's attribute.
 
@@ -49,29 +44,22 @@ def segment_attention(
     """
     assert attention_mask is None, "segments replace masks"
     window = sliding_window or getattr(module, "sliding_window", None)
-    if window and _longest(query, cu_seqlens) > window:
+    if window and (query.shape[2] if segments is None else segments.longest) > window:
         # window_faults looks for this before any rank trains
         raise ValueError(
             f"{type(module).__name__}: sliding-window attention is not supported for training; "
             f"rows may have at most its {window} tokens"
         )
     if sequence_group is None:
-        return _attend(query, key, value, cu_seqlens, dropout, scaling), None
+        return _attend(query, key, value, segments, dropout, scaling), None
 
     def local(*heads: torch.Tensor, **settings: Any) -> torch.Tensor:
         query, key, value = (one.transpose(1, 2) for one in heads)
         return _attend(query, key, value, **settings)
 
     query, key, value = (one.transpose(1, 2) for one in (query, key, value))
-    settings: dict[str, Any] = {"cu_seqlens": cu_seqlens, "dropout": dropout, "scaling": scaling}
+    settings: dict[str, Any] = {"segments": segments, "dropout": dropout, "scaling": scaling}
     return sequence_group.attend(local, query, key, value, **settings), None
-
-
-def _longest(query: torch.Tensor, cu_seqlens: torch.Tensor | None) -> int:
-    """Tokens of the longest segment."""
-    if cu_seqlens is None:
-        return int(query.shape[2])
-    return int(cu_seqlens.diff().max())
 
 
 def window_faults(described: PretrainedConfig, max_seq_len: int) -> Iterator[Fault]:
@@ -95,51 +83,13 @@ def _attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    cu_seqlens: torch.Tensor | None,
+    segments: Segments | None,
     dropout: float,
     scaling: float | None,
 ) -> torch.Tensor:
     """:func:`segment_attention` over whole rows."""
-    if cu_seqlens is not None and _flash_attention_available(query):
-        return _flash(query, key, value, cu_seqlens, dropout, scaling)
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    ends = [query.shape[2]] if cu_seqlens is None else cu_seqlens.tolist()[1:]
-    sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
-    pieces = [
-        F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling)
-        for q, k, v in zip(
-            query.split(sizes, 2), key.split(sizes, 2), value.split(sizes, 2), strict=True
-        )
-    ]
-    return torch.cat(pieces, dim=2).transpose(1, 2).contiguous()
-
-
-def _flash_attention_available(query: torch.Tensor) -> bool:
-    return (
-        query.is_cuda
-        and query.dtype in (torch.bfloat16, torch.float16)
-        and importlib.util.find_spec("flash_attn") is not None
-    )
-
-
-def _flash(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    cu_seqlens: torch.Tensor,
-    dropout: float,
-    scaling: float | None,
-) -> torch.Tensor:
-    from flash_attn import flash_attn_varlen_func  # GPU-only extra
-
-    longest = int((cu_seqlens[1:] - cu_seqlens[:-1]).max())
-    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # [T, heads, d]
-    out: torch.Tensor = flash_attn_varlen_func(
-        q, k, v, cu_seqlens, cu_seqlens, longest, longest, dropout, scaling, causal=True
-    )
-    return out.unsqueeze(0)
+    backend = backends.choose(query, segments, dropout)
+    return backend(query, key, value, segments, dropout, scaling)
 
 
 AttentionInterface.register(NAME, segment_attention)
@@ -147,10 +97,19 @@ AttentionInterface.register(NAME, segment_attention)
 
 @contextmanager
 def generation_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Use attention with masks and a key-value cache while generating."""
+    """Use attention with masks and a key-value cache while generating, and no compiled layers.
+
+    Those would be compiled anew for the cache.
+    """
     before = model.config._attn_implementation
+    modules: list[Any] = list(model.modules())
+    compiled = {one: one._compiled_call_impl for one in modules if one._compiled_call_impl}
     model.set_attn_implementation("sdpa")
+    for one in compiled:
+        one._compiled_call_impl = None
     try:
         yield
     finally:
         model.set_attn_implementation(before)
+        for one, call in compiled.items():
+            one._compiled_call_impl = call

@@ -98,18 +98,17 @@ def mine(config: Config) -> dict[str, MinedRows]:
     loaded = LoadedModel(model, len(data.tasks), device, ranks.world_size)
     # Another task's answer may be longer than any of the task asked.
     longest = max(settings.max_new_tokens for settings in config.data.tasks.values())
-    answers = {
-        task: generate(
+    given = iter(
+        generate(
             loaded,
             data.tokenizer,
-            [request.row for request in asked],
-            longest,
+            [request.row for asked in requests.values() for request in asked],
+            [longest for asked in requests.values() for _ in asked],
             config.evaluation.batch_size,
             ranks.rank,
         )
-        for task, asked in requests.items()
-        if asked
-    }
+    )
+    answers = {task: [next(given) for _ in asked] for task, asked in requests.items() if asked}
     if not ranks.is_main:
         return {}
     judge = _judge(data)

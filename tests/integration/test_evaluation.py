@@ -372,7 +372,7 @@ def test_answers_are_those_of_one_by_one_generation(base: tuple[Any, Any]) -> No
         text = data.tokenizer.decode(ids[:-1] if finished else ids, skip_special_tokens=True)
         expected.append((text.strip(), finished))
     model.causal_model.set_attn_implementation("polyphase_segments")
-    found = generate(model, data.tokenizer, rows, 8, 16, 0)
+    found = generate(model, data.tokenizer, rows, [8] * len(rows), 16, 0)
     assert [one.index for one in found] == list(range(len(rows)))
     assert [(one.text, one.finished) for one in found] == expected
     assert len({text for text, _ in expected}) > 10
@@ -382,11 +382,11 @@ def test_answers_are_those_of_one_by_one_generation(base: tuple[Any, Any]) -> No
 def test_habits_of_the_models_own_do_not_count(base: tuple[Any, Any]) -> None:
     model, data = base
     rows = data.eval_rows("mix", None)[0][GENERAL]
-    plain = generate(model, data.tokenizer, rows, 8, 16, 0)
+    plain = generate(model, data.tokenizer, rows, [8] * len(rows), 16, 0)
     own = model.causal_model.generation_config
     own.repetition_penalty, own.min_new_tokens = 9.0, 8
     try:
-        assert generate(model, data.tokenizer, rows, 8, 16, 0) == plain
+        assert generate(model, data.tokenizer, rows, [8] * len(rows), 16, 0) == plain
     finally:
         own.repetition_penalty, own.min_new_tokens = None, None
     assert model.causal_model.generation_config is own

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.table import Table
 
+from data_modules.faults import ConfigFault
 from data_modules.mined_rows import Leak, MinedRows, choose_leaks, mined_rows, source_name
 from data_modules.mining_requests import MiningRequest, mining_requests
 from data_modules.phase_data_module import PhaseDataModule
@@ -20,6 +21,7 @@ from data_modules.prepare.clean_rows import clean_rows
 from trainer import distributed
 from trainer.config.schema import Config
 from trainer.config.validate import validate
+from trainer.config.validate_engine import live_engine_faults
 from trainer.console import LOGGER, make_console, quieten_libraries, start_logging
 from trainer.evaluation.behaviour import EXAMPLES_PER_TASK, BehaviourJudge, training_examples
 from trainer.evaluation.generate import Answer, generate
@@ -72,6 +74,8 @@ def mine(config: Config) -> dict[str, MinedRows]:
     """
     ranks = distributed.ranks_from_environment()
     validate(config, dp_world_size=None)
+    if faults := list(live_engine_faults(config)):
+        raise ConfigFault(faults)
     quieten_libraries()
     distributed.set_threads(config.cluster, ranks)
     data = make_data(config, config.init_from)

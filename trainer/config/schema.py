@@ -220,6 +220,13 @@ class AdaptationConfig:
     target_modules: list[str] = field(default_factory=lambda: ["all-linear"])
 
 
+class AnswerEngine(Enum):
+    """What generates the answers of an evaluation."""
+
+    transformers = "transformers"
+    vllm = "vllm"
+
+
 @dataclass
 class EvaluationConfig:
     """Evaluation before training, at every phase end and, where asked for, in between.
@@ -234,6 +241,8 @@ class EvaluationConfig:
         soft_crosstalk_rows: rows per task for soft crosstalk; 0 leaves it out.
         train_rows: training rows per task whose loss is measured too; 0 leaves it out.
         bootstrap_samples: resamples behind the intervals of metrics that are not shares.
+        engine: what generates the answers; ``vllm`` only for a model directory.
+        vllm_memory: share of the GPU's memory that vLLM may take; losses are of a model beside it.
     """
 
     before_training: bool = True
@@ -247,6 +256,8 @@ class EvaluationConfig:
     soft_crosstalk_rows: int = 32
     train_rows: int = 32
     bootstrap_samples: int = 1000
+    engine: AnswerEngine = AnswerEngine.transformers
+    vllm_memory: float = 0.5
 
 
 @dataclass

@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 
 from data_modules.chat import ChatFormat
+from data_modules.chat_rendering import TemplateSurprise
 from data_modules.config import BoundaryConfig, DataConfig, PromptSet
 from data_modules.prepare.tokeniser import Tokeniser
 from data_modules.prompt_sets import not_worded, set_records, set_tasks, set_wording
@@ -54,6 +55,19 @@ def read_eval_rows(
     refused, and one that lacks the words which make the set. Where training answers are unified, gold
     answers are in the same format.
     """
+    try:
+        return _read(data, boundary, chat.for_many_rows(), limit, prompt_set)
+    except TemplateSurprise:
+        return _read(data, boundary, chat, limit, prompt_set)
+
+
+def _read(
+    data: DataConfig,
+    boundary: BoundaryConfig,
+    chat: ChatFormat,
+    limit: int | None,
+    prompt_set: PromptSet,
+) -> tuple[dict[str, list[EvalRow]], list[Reject]]:
     records, rejects = set_records(data, prompt_set)
     asking = replace(data, tasks=set_tasks(data.tasks))
     result: dict[str, list[EvalRow]] = {}

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.table import Table
 
+from data_modules.faults import ConfigFault
 from data_modules.mined_rows import Leak, MinedRows, choose_leaks, mined_rows, source_name
 from data_modules.mining_requests import MiningRequest, mining_requests
 from data_modules.phase_data_module import PhaseDataModule
@@ -20,6 +21,7 @@ from data_modules.prepare.clean_rows import clean_rows
 from trainer import distributed
 from trainer.config.schema import Config
 from trainer.config.validate import validate
+from trainer.config.validate_engine import live_engine_faults
 from trainer.console import LOGGER, make_console, quieten_libraries, start_logging
 from trainer.evaluation.behaviour import EXAMPLES_PER_TASK, BehaviourJudge, training_examples
 from trainer.evaluation.generate import Answer, generate
@@ -72,6 +74,8 @@ def mine(config: Config) -> dict[str, MinedRows]:
     """
     ranks = distributed.ranks_from_environment()
     validate(config, dp_world_size=None)
+    if faults := list(live_engine_faults(config)):
+        raise ConfigFault(faults)
     quieten_libraries()
     distributed.set_threads(config.cluster, ranks)
     data = make_data(config, config.init_from)
@@ -98,18 +102,17 @@ def mine(config: Config) -> dict[str, MinedRows]:
     loaded = LoadedModel(model, len(data.tasks), device, ranks.world_size)
     # Another task's answer may be longer than any of the task asked.
     longest = max(settings.max_new_tokens for settings in config.data.tasks.values())
-    answers = {
-        task: generate(
+    given = iter(
+        generate(
             loaded,
             data.tokenizer,
-            [request.row for request in asked],
-            longest,
+            [request.row for asked in requests.values() for request in asked],
+            [longest for asked in requests.values() for _ in asked],
             config.evaluation.batch_size,
             ranks.rank,
         )
-        for task, asked in requests.items()
-        if asked
-    }
+    )
+    answers = {task: [next(given) for _ in asked] for task, asked in requests.items() if asked}
     if not ranks.is_main:
         return {}
     judge = _judge(data)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from collections import Counter
 from dataclasses import asdict
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from evaluation_worker import evaluate_case
 from launching import HERE, REPOSITORY, composed, metrics_of, run_under_torchrun, steps_of
+from transformers import AutoModelForCausalLM
 
 from data_modules.benchmark import ALL_TASKS, GENERAL, TASKS, behaviour_of, is_correct
 from data_modules.config import PromptSet
+from data_modules.evaluation_rows import EvalRow
 from data_modules.faults import ConfigFault
 from trainer import distributed
 from trainer.evaluation.evaluate import eval_losses
-from trainer.evaluation.generate import generate
+from trainer.evaluation.generate import generate, schedule
 from trainer.evaluation.model import LoadedModel
 from trainer.evaluation.standalone import evaluate_directory
 from trainer.model import load_model
@@ -220,7 +226,7 @@ def test_metrics_have_the_evaluations_figures(run: Path) -> None:
 
 # ---- ranks and stages
 
-CASES = [(1, None), (1, 0), (2, None), (2, 0), (2, 3), (4, 0), (4, 3)]
+CASES = [(1, None), (1, 0), (2, None), (2, 0), (2, 2), (2, 3), (4, 0), (4, 3)]
 
 
 @pytest.fixture(scope="module")
@@ -341,6 +347,71 @@ def test_a_directory_that_is_no_model_is_a_fault(root: Path) -> None:
     assert not (root / "bad").exists()
 
 
+class StandIn:
+    """vLLM as far as it is asked: ids in, greedy ids out, by plain transformers."""
+
+    made: ClassVar[list[dict[str, Any]]] = []
+    asked: ClassVar[list[tuple[Any, Any]]] = []
+
+    def __init__(self, **settings: Any) -> None:
+        self.made.append(settings)
+        self.model = AutoModelForCausalLM.from_pretrained(
+            settings["model"], dtype=torch.float32, attn_implementation="polyphase_segments"
+        )
+
+    def generate(self, prompts: list[Any], params: list[Any]) -> list[Any]:
+        self.asked += zip(prompts, params, strict=True)
+        rows = [SimpleNamespace(prompt_ids=one["prompt_token_ids"]) for one in prompts]
+        limits = [one.max_tokens for one in params]
+        (end,) = {one.stop_token_ids[0] for one in params}
+        tokenizer = SimpleNamespace(eos_token_id=end, decode=lambda *_, **__: "")
+        found = one_by_one(self.model, tokenizer, rows, limits)
+        return [
+            SimpleNamespace(outputs=[SimpleNamespace(token_ids=tuple(ids))]) for ids, *_ in found
+        ]
+
+
+def test_vllm_is_given_ids_and_its_answers_are_judged_as_ours(
+    run: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vllm = ModuleType("vllm")
+    vllm.__spec__ = ModuleSpec("vllm", None)
+    vllm.LLM, vllm.SamplingParams = StandIn, SimpleNamespace  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "vllm", vllm)
+    model = f"{run}/phases/mix/hf"
+    more = ("+phase=mix", f"init_from={model}", "evaluation.engine=vllm")
+    evaluate_directory(composed(overrides(root, "vllm", *more)))
+    folder, trained = root / "vllm/evaluation", run / "phases/mix"
+    assert answers_in(folder) == answers_in(trained)
+    assert_alike(evaluation_of(folder), without_training(evaluation_of(trained)), 1e-6)
+    assert len(StandIn.asked) == 6 * len(SETS) * len(ALL_TASKS)
+    (made,) = StandIn.made
+    longest = max(len(p["prompt_token_ids"]) + one.max_tokens for p, one in StandIn.asked)
+    assert made == {
+        "model": model,
+        "skip_tokenizer_init": True,
+        "generation_config": "vllm",
+        "dtype": "float32",
+        "max_model_len": longest,
+        "gpu_memory_utilization": 0.5,
+        "seed": 0,
+    }
+    for _, one in StandIn.asked:
+        assert (one.temperature, one.detokenize, one.ignore_eos) == (0, False, True)
+
+
+def test_vllm_that_is_not_installed_is_a_fault(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name, *rest: None if name == "vllm" else real(name, *rest),
+    )
+    with pytest.raises(ConfigFault) as caught:
+        evaluate_directory(composed(overrides(root, "no_vllm", "evaluation.engine=vllm")))
+    assert [one.where for one in caught.value.faults] == ["evaluation.engine"]
+    assert not (root / "no_vllm").exists()
+
+
 # ---- generation
 
 
@@ -354,39 +425,74 @@ def base(root: Path) -> tuple[Any, Any]:
     return LoadedModel(model, len(data.tasks), torch.device("cpu"), 1), data
 
 
-def test_answers_are_those_of_one_by_one_generation(base: tuple[Any, Any]) -> None:
-    """Plain transformers, one unpadded prompt at a time, without a cache."""
-    model, data = base
+def all_rows(data: Any) -> tuple[list[EvalRow], list[int]]:
+    """Rows of every task, and the most new tokens of each, which differ within a batch."""
     rows = [row for some in data.eval_rows("mix", None)[0].values() for row in some]
-    assert len({len(row.prompt_ids) for row in rows}) > 3, "else nothing is padded"
-    eos = data.tokenizer.eos_token_id
-    expected = []
-    model.causal_model.set_attn_implementation("sdpa")
-    for row in rows:
+    return rows, [4 + number % 5 for number in range(len(rows))]
+
+
+def one_by_one(model: Any, tokenizer: Any, rows: list[EvalRow], limits: list[int]) -> list[Any]:
+    """Plain transformers, one unpadded prompt at a time, no cache: ids, text, whether it ended."""
+    found = []
+    model.set_attn_implementation("sdpa")
+    for row, limit in zip(rows, limits, strict=True):
         ids: list[int] = []
-        while len(ids) < 8 and eos not in ids:
+        while len(ids) < limit and tokenizer.eos_token_id not in ids:
             with torch.no_grad():
-                hidden = model.causal_model.model(torch.tensor([row.prompt_ids + ids]))[0][0, -1]
-            ids.append(int((model.causal_model.lm_head.weight @ hidden).argmax()))
-        finished = eos in ids
-        text = data.tokenizer.decode(ids[:-1] if finished else ids, skip_special_tokens=True)
-        expected.append((text.strip(), finished))
-    model.causal_model.set_attn_implementation("polyphase_segments")
-    found = generate(model, data.tokenizer, rows, 8, 16, 0)
+                hidden = model.model(torch.tensor([row.prompt_ids + ids]))[0][0, -1]
+            ids.append(int((model.lm_head.weight @ hidden).argmax()))
+        finished = tokenizer.eos_token_id in ids
+        text = tokenizer.decode(ids[:-1] if finished else ids, skip_special_tokens=True)
+        found.append((ids, text.strip(), finished))
+    model.set_attn_implementation("polyphase_segments")
+    return found
+
+
+@pytest.mark.parametrize("batch_size", [1, 16, 1000])
+def test_answers_are_those_of_one_by_one_generation(base: tuple[Any, Any], batch_size: int) -> None:
+    model, data = base
+    rows, limits = all_rows(data)
+    batches = schedule(rows, limits, batch_size)
+    if batch_size > 1:
+        assert any(len({len(rows[i].prompt_ids) for i in batch}) > 3 for batch in batches)
+    expected = one_by_one(model.causal_model, data.tokenizer, rows, limits)
+    pauses: list[None] = []
+    found = generate(
+        model, data.tokenizer, rows, limits, batch_size, 0, lambda: pauses.append(None)
+    )
     assert [one.index for one in found] == list(range(len(rows)))
-    assert [(one.text, one.finished) for one in found] == expected
-    assert len({text for text, _ in expected}) > 10
-    assert {finished for _, finished in expected} == {True, False}
+    assert [(one.text, one.finished) for one in found] == [one[1:] for one in expected]
+    assert len(pauses) == len(batches)
+    assert len({text for _, text, _ in expected}) > 10
+    assert {finished for _, _, finished in expected} == {True, False}
+
+
+def test_an_evaluation_can_be_left_between_batches(base: tuple[Any, Any]) -> None:
+    model, data = base
+    rows, limits = all_rows(data)
+    before = model.causal_model.config._attn_implementation, model.causal_model.generation_config
+    seen: list[tuple[Any, Any]] = []
+
+    def pause() -> None:
+        causal = model.causal_model
+        seen.append((causal.config._attn_implementation, causal.generation_config))
+        if len(seen) == 3:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        generate(model, data.tokenizer, rows, limits, 16, 0, pause)
+    # whoever saves in a pause finds the model as training has it
+    assert seen == [before] * 3
 
 
 def test_habits_of_the_models_own_do_not_count(base: tuple[Any, Any]) -> None:
     model, data = base
     rows = data.eval_rows("mix", None)[0][GENERAL]
-    plain = generate(model, data.tokenizer, rows, 8, 16, 0)
+    plain = generate(model, data.tokenizer, rows, [8] * len(rows), 16, 0)
     own = model.causal_model.generation_config
     own.repetition_penalty, own.min_new_tokens = 9.0, 8
     try:
-        assert generate(model, data.tokenizer, rows, 8, 16, 0) == plain
+        assert generate(model, data.tokenizer, rows, [8] * len(rows), 16, 0) == plain
     finally:
         own.repetition_penalty, own.min_new_tokens = None, None
     assert model.causal_model.generation_config is own

@@ -235,6 +235,13 @@ class AdaptationConfig:
     target_modules: list[str] = field(default_factory=lambda: ["all-linear"])
 
 
+class AnswerEngine(Enum):
+    """What generates the answers of an evaluation."""
+
+    transformers = "transformers"
+    vllm = "vllm"
+
+
 @dataclass
 class KernelsConfig:
     """What computes a training step beside PyTorch's own operations; see ``trainer.kernels``."""
@@ -257,6 +264,8 @@ class EvaluationConfig:
         soft_crosstalk_rows: rows per task for soft crosstalk; 0 leaves it out.
         train_rows: training rows per task whose loss is measured too; 0 leaves it out.
         bootstrap_samples: resamples behind the intervals of metrics that are not shares.
+        engine: what generates the answers; ``vllm`` only for a model directory.
+        vllm_memory: share of the GPU's memory that vLLM may take; losses are of a model beside it.
     """
 
     before_training: bool = True
@@ -270,6 +279,8 @@ class EvaluationConfig:
     soft_crosstalk_rows: int = 32
     train_rows: int = 32
     bootstrap_samples: int = 1000
+    engine: AnswerEngine = AnswerEngine.transformers
+    vllm_memory: float = 0.5
 
 
 @dataclass

@@ -19,6 +19,7 @@ from trainer.config.schema import (
 )
 from trainer.config.validate_cluster import cluster_faults
 from trainer.config.validate_data import data_faults
+from trainer.config.validate_engine import live_engine_faults
 from trainer.config.validate_estimate import estimate_faults
 from trainer.config.validate_keeping import keeping_faults
 from trainer.config.validate_kernels import kernel_device_faults, kernel_faults
@@ -55,6 +56,7 @@ def validate(config: Config, dp_world_size: int | None) -> None:
         *kernel_faults(config),
         *_updates(config),
         *_evaluation(config),
+        *(live_engine_faults(config) if dp_world_size is not None else ()),
         *keeping_faults(config),
         *meter_faults(config, dp_world_size),
         *_faults(config),
@@ -245,6 +247,7 @@ def _evaluation(config: Config) -> Iterator[Fault]:
     at_least("evaluation.soft_crosstalk_rows", config.evaluation.soft_crosstalk_rows, 0, faults)
     at_least("evaluation.train_rows", config.evaluation.train_rows, 0, faults)
     at_least("evaluation.bootstrap_samples", config.evaluation.bootstrap_samples, 1, faults)
+    share("evaluation.vllm_memory", config.evaluation.vllm_memory, faults)
     at_least("interference.every_steps", config.interference.every_steps, 1, faults)
     # two halves of which each has a gradient
     at_least("interference.rows_per_task", config.interference.rows_per_task, 2, faults)

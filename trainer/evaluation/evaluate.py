@@ -42,13 +42,17 @@ RowsOf = dict[str, list[EvalRow]]
 _LEAKS_PER_PAIR = 5
 
 AnswersOf = dict[str, dict[PromptSet, list[Answer]]]
+Engine = Callable[[EvaluatedModel, Sequence[EvalRow], Sequence[int]], list[Answer]]
 
 
 class Evaluator:
     """Evaluates models of one run; reads the rows and fits the judge of behaviours once.
 
     Args:
-        pause: called on all ranks between tasks: a long evaluation can be left there, by an exception.
+        pause: called on all ranks between batches of answers: a long evaluation can be left there, by
+            an exception.
+        engine: what answers rows, given the model, the rows and the most new tokens of each; None is
+            the model itself.
     """
 
     def __init__(
@@ -58,8 +62,10 @@ class Evaluator:
         seed: int,
         rank: int,
         pause: Callable[[], None] = lambda: None,
+        engine: Engine | None = None,
     ) -> None:
         self._pause = pause
+        self._engine = engine or self._generated
         self.data, self.config, self.seed, self.rank = data, config, seed, rank
         self._behaviour: BehaviourJudge | None = None
         self._warned: set[str] = set()
@@ -134,28 +140,33 @@ class Evaluator:
             LOGGER.warning("%s", words)
 
     def _answers(self, model: EvaluatedModel, sets: Mapping[PromptSet, RowsOf]) -> AnswersOf:
-        """Greedy answers of every task that a metric judges; a task's sets share batches."""
-        result: AnswersOf = {}
+        """Greedy answers of every task that a metric judges, all of them asked at once."""
         if not self.config.generate:
-            return result
-        for task, settings in self.data.data.tasks.items():
-            asked = [one for one, rows_of in sets.items() if task in rows_of]
-            if settings.metric == NO_METRIC or not asked:
-                continue
-            self._pause()
-            rows = [row for one in asked for row in sets[one][task]]
-            answers = iter(
-                generate(
-                    model,
-                    self.data.tokenizer,
-                    rows,
-                    settings.max_new_tokens,
-                    self.config.batch_size,
-                    self.rank,
-                )
-            )
-            result[task] = {one: [next(answers) for _ in sets[one][task]] for one in asked}
+            return {}
+        asked = [
+            (task, one)
+            for task, settings in self.data.data.tasks.items()
+            for one, rows_of in sets.items()
+            if settings.metric != NO_METRIC and task in rows_of
+        ]
+        rows = [row for task, one in asked for row in sets[one][task]]
+        if not rows:
+            return {}
+        limits = [self.data.data.tasks[row.task].max_new_tokens for row in rows]
+        given = iter(self._engine(model, rows, limits))
+        result: AnswersOf = {}
+        for task, one in asked:
+            result.setdefault(task, {})[one] = [next(given) for _ in sets[one][task]]
         return result
+
+    def _generated(
+        self, model: EvaluatedModel, rows: Sequence[EvalRow], limits: Sequence[int]
+    ) -> list[Answer]:
+        """The model's own answers."""
+        batch_size = self.config.batch_size
+        return generate(
+            model, self.data.tokenizer, rows, limits, batch_size, self.rank, self._pause
+        )
 
     def _on_main_rank(self, world_size: int, work: Any) -> Evaluation:
         """The main rank's result, or its error, on every rank."""

@@ -59,7 +59,8 @@ def soft_crosstalk(
         for number in range(rank, len(batches), model.world_size):
             watchdog.at(f"soft crosstalk: batch {number + 1} of {len(batches)}")
             prompts = [rows[index].prompt_ids for index in batches[number]]
-            logits = continued(model, tokenizer, prompts, 1).first_logits[:, tokens]
+            one_each = [1] * len(prompts)
+            logits = continued(model, tokenizer, prompts, one_each).first_logits[:, tokens]
             if number < real:
                 found[batches[number]] = logits.double().softmax(-1).cpu()
     found = found.to(model.device)

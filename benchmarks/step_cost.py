@@ -2,10 +2,11 @@
 
 python benchmarks/step_cost.py --out /tmp/step_cost.json
 
-The training loop itself (``PhaseSteps``: data, guard, metrics, everything but checkpoints and evaluation) on
-made-up rows, one rank, ZeRO-2, fp32. Every line compares two settings in this one process, in short blocks of
-steps that take turns; what is compared is processor seconds per token, so that other processes matter little.
-The model is so small (0.9 million parameters, some thousand tokens a step) that costs beside it show.
+The training loop itself (``PhaseSteps``: data, guard, metrics, everything but checkpoints and evaluation)
+on made-up rows, one rank, ZeRO-2, fp32. Every line compares two settings in this one process, in short
+blocks of steps that take turns; what is compared is processor seconds per token, so that other processes
+matter little. The model is so small (0.9 million parameters, a thousand tokens a step) that costs beside it
+show.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,9 +40,9 @@ from trainer.distributed import Ranks
 from trainer.engine import ZeroEngine
 from trainer.guard.step_guard import StepGuard
 from trainer.loss import SupervisedHead
-from trainer.metrics import JsonlSink, Metrics
 from trainer.meters.peaks import Peaks
 from trainer.meters.throughput import Throughput
+from trainer.metrics import JsonlSink, Metrics
 from trainer.phase_steps import PhaseSteps
 
 VOCABULARY = 512
@@ -123,8 +125,10 @@ class MadeUpData(PhaseDataModule):
 class Quiet:
     """Stands where a run has its boundary, interference watch and profile."""
 
-    watches: dict[str, Any] = {}
-    passed_steps: list[int] = []
+    passed_steps: tuple[int, ...] = ()
+
+    def __init__(self) -> None:
+        self.watches: dict[str, Any] = {}
 
     def after_step(self, *_: Any) -> None:
         pass
@@ -191,7 +195,7 @@ class Side:
             self.steps.train([*self.before, phase], phase, done)
         finally:
             del self.engine.train_step
-        return [later - earlier for earlier, later in zip(ends, ends[1:], strict=False)]
+        return [later - earlier for earlier, later in pairwise(ends)]
 
 
 def _model() -> Any:

@@ -88,6 +88,7 @@ class PhaseSteps:
         self.interference = interference
         self.guard, self.boundary = guard, boundary
         self._evaluate_between = evaluate_between
+        self._task_ids = {task: number for number, task in enumerate(data.tasks)}
 
     def train(self, phases: list[Phase], phase: Phase, steps_done: int) -> None:
         """Train what is left of a phase, and leave a checkpoint at its end.
@@ -188,7 +189,7 @@ class PhaseSteps:
         rows, tokens = trained_counts(self.data, phase, left_out)
         values: dict[str, Any] = {"phase": phase.name}
         for task, asked in self.data.plans[phase.name].asked.items():
-            number = self.data.tasks.index(task)
+            number = self._task_ids[task]
             values[f"mixture/asked_row_share/{task}"] = asked
             values[f"mixture/row_share/{task}"] = rows[number] / max(rows.sum(), 1)
             values[f"mixture/token_share/{task}"] = tokens[number] / max(tokens.sum(), 1)
@@ -248,7 +249,7 @@ class PhaseSteps:
         """The figures of a step that was taken in."""
         values: dict[str, Any] = {"loss": figures.loss, "grad_norm": figures.grad_norm}
         for task, count in data.answer_tokens.items():
-            values[f"loss/{task}"] = figures.nll[self.data.tasks.index(task)] / count
+            values[f"loss/{task}"] = figures.nll[self._task_ids[task]] / count
             values[f"tokens/{task}"] = count
         for task, p, number in zip(
             self.data.tasks, figures.negative_p, figures.negative_tokens, strict=True

@@ -256,6 +256,8 @@ class MultiTaskLM(nn.Module):
         ``data_modules.collate.Batch``. A position predicts the token behind it.
 
         Args:
+            labels, loss_weights, task_ids: may stay on the host: which positions are supervised is then
+                known without waiting for the device, and those alone are sent there.
             cu_seqlens: on the host, whatever the device: its numbers are needed there.
             sequence_group: the ranks that share the micro-batch, of which this is one's slice.
             tasks: what ``task_ids`` count up to, if not the data's tasks.
@@ -279,12 +281,12 @@ class MultiTaskLM(nn.Module):
         # so that every rank enters the same collectives.
         if not len(keep):
             keep = keep.new_zeros(1)
-        at = hidden.reshape(-1, hidden.shape[-1])[keep]
+        device = hidden.device
         result: tuple[torch.Tensor, torch.Tensor] = causal.lm_head(
-            at,
-            targets[keep],
-            loss_weights[:, 1:].reshape(-1)[keep],
-            task_ids[:, 1:].reshape(-1)[keep],
+            hidden.reshape(-1, hidden.shape[-1])[_put(keep, device)],
+            _put(targets[keep], device),
+            _put(loss_weights[:, 1:].reshape(-1)[keep], device),
+            _put(task_ids[:, 1:].reshape(-1)[keep], device),
             self.tasks if tasks is None else tasks,
         )
         return result
@@ -297,19 +299,25 @@ class MultiTaskLM(nn.Module):
 
 
 def inputs_of(batch: Batch, device: torch.device) -> dict[str, torch.Tensor | None]:
-    """A batch as the arguments of :meth:`MultiTaskLM.forward`."""
+    """A batch as the arguments of :meth:`MultiTaskLM.forward`.
 
-    def put(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(device, non_blocking=True)
-
+    What only picks supervised positions, and says what they weigh, stays on the host.
+    """
     return {
-        "input_ids": put(batch.input_ids),
-        "labels": put(batch.labels),
-        "position_ids": put(batch.position_ids),
-        "loss_weights": put(batch.loss_weights),
-        "task_ids": put(batch.task_ids),
+        "input_ids": _put(batch.input_ids, device),
+        "labels": batch.labels,
+        "position_ids": _put(batch.position_ids, device),
+        "loss_weights": batch.loss_weights,
+        "task_ids": batch.task_ids,
         "cu_seqlens": batch.cu_seqlens,
     }
+
+
+def _put(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Send a tensor to a device without waiting for what it has to do; only pinned memory can be."""
+    if device.type == "cuda" and not tensor.is_cuda:
+        tensor = tensor.pin_memory()  # it stays as it is where it is pinned already
+    return tensor.to(device, non_blocking=True)
 
 
 def rows_as_tasks(batch: Batch) -> Batch:

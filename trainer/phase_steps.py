@@ -26,7 +26,7 @@ from trainer.meters.profile import StepProfile
 from trainer.meters.throughput import Throughput
 from trainer.metrics import Metrics
 from trainer.negatives_watch import NegativesWatch
-from trainer.step_data import StepData, step_data, trained_counts
+from trainer.step_data import StepData, pinned, step_data, trained_counts
 
 
 @dataclass
@@ -148,12 +148,15 @@ class PhaseSteps:
             self._evaluate_between(phase, steps_done, settle)
         watchdog.at(f"step {phase.first_step + first}: data")
         micro_batch_size, parts = self.config.micro_batch_size, self.config.sequence_parallel_size
-        steps = prefetched(
-            lambda number: step_data(
+        on_gpu = self.engine.device.type == "cuda"
+
+        def made(number: int) -> StepData:
+            data = step_data(
                 self.data, phase, tasks, todo[number], self.ranks, micro_batch_size, parts
-            ),
-            len(todo),
-        )
+            )
+            return pinned(data) if on_gpu else data
+
+        steps = prefetched(made, len(todo))
         clock = self.engine.clock
         for index in todo:
             global_step = phase.first_step + index

@@ -1,5 +1,6 @@
 # make demo   the main job on the built-in benchmark: installs, trains, prints the table
 # make test   every test;  make check   format, lint, types;  make setup   install only
+# make bench  speed against TRL, Hugging Face's Trainer and bare loops; DATA=DIR TOKENIZER=DIR for the ten tasks
 # make audit  pinned packages with known vulnerabilities
 #
 # A machine without a GPU can save gigabytes of CUDA libraries with PyTorch's own CPU index:
@@ -14,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: setup demo test test-root check audit kill-matrix soak clean
+.PHONY: setup demo test test-root check audit bench kill-matrix soak clean
 
 setup: $(STAMP)
 
@@ -33,6 +34,11 @@ test: setup
 # what needs root: skipped elsewhere, with the reason
 test-root: setup
 	$(BIN)/python -m pytest -m cluster
+
+# some 15 minutes on two idle cores; fails where our share of a bare loop's speed has fallen by over 5 %
+bench: setup
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/speed/compare.py --check $(if $(DATA),--data $(DATA) --tokenizer $(TOKENIZER))
 
 # what takes longer than a test may: some 25 and 35 minutes
 kill-matrix: setup

@@ -201,6 +201,7 @@ def summary(work: Work, results: dict[str, list[Result]]) -> dict[str, Any]:
             "rows_per_step": work.rows_per_step,
             "max_length": work.max_length,
             "ranks": work.ranks,
+            "zero_stage": work.zero_stage,
         },
         "contenders": table,
     }
@@ -252,6 +253,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--zero-stage", type=int, default=1, choices=[0, 1, 2])
     parser.add_argument("--only", action="append", default=[], metavar="NAME")
     parser.add_argument("--until", type=float, metavar="LOSS")
     parser.add_argument("--check", action="store_true")
@@ -264,6 +266,7 @@ def main() -> None:
         data=options.data and str(Path(options.data).resolve()),
         tokenizer=options.tokenizer and str(Path(options.tokenizer).resolve()),
         steps=options.steps,
+        zero_stage=options.zero_stage,
     )
     make_work(work)
     results = summary(work, rounds(work, options.rounds, options.only, folder))

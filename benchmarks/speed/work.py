@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from hydra import compose, initialize_config_dir
 
 from data_modules.phase_data_module import PhaseDataModule
@@ -27,7 +26,7 @@ from trainer.config.strict_merge import to_config
 from trainer.curriculum import Phase
 from trainer.deepspeed_config import deepspeed_config
 from trainer.distributed import Ranks
-from trainer.model import load_model
+from trainer.model import checked_tokenizer, load_model
 from trainer.step_data import StepData, step_data
 from trainer.train import make_data
 
@@ -43,6 +42,7 @@ class Work:
         tokenizer: folder of a tokenizer; None with the built-in benchmark.
         rows_per_step: rows of an optimizer step, over all ranks.
         micro_batch_size: polyphase's, in units of ``max_length`` tokens.
+        zero_stage: of all contenders but the bare PyTorch loop.
         max_length: longer rows are cut.
         hidden, layers: size of the model.
     """
@@ -54,6 +54,7 @@ class Work:
     steps: int
     rows_per_step: int = 32
     micro_batch_size: int = 2
+    zero_stage: int = 1
     max_length: int = 512
     lr: float = 1e-3
     beta1: float = 0.9
@@ -94,9 +95,9 @@ def overrides(work: Work) -> list[str]:
         f"curriculum.phases.{PHASE}.lr={work.lr}",
         f"curriculum.phases.{PHASE}.schedule.shape=constant",
         f"curriculum.phases.{PHASE}.schedule.warmup_ratio=0.0",
-        f"limits.steps_per_phase={work.steps}",
         # enough rows for the steps, whatever an epoch has
-        f"curriculum.phases.{PHASE}.epochs={_EPOCHS}",
+        f"curriculum.phases.{PHASE}.epochs=null",
+        f"curriculum.phases.{PHASE}.steps={work.steps}",
         f"optimizer.beta1={work.beta1}",
         f"optimizer.beta2={work.beta2}",
         f"optimizer.weight_decay={work.weight_decay}",
@@ -105,7 +106,7 @@ def overrides(work: Work) -> list[str]:
         f"micro_batch_size={work.micro_batch_size}",
         f"seed={work.seed}",
         "precision=fp32",
-        "zero=zero2",
+        f"zero=zero{work.zero_stage}",
         "evaluation.before_training=false",
         "evaluation.at_phase_end=false",
         "interference=none",
@@ -115,9 +116,6 @@ def overrides(work: Work) -> list[str]:
         "resume=never",
         f"output_dir={work.path('run')}",
     ]
-
-
-_EPOCHS = 8
 
 
 def config_of(work: Work, *more: str) -> Config:
@@ -147,28 +145,23 @@ def make_work(work: Work) -> None:
 def _make_model(work: Work) -> None:
     if work.path("model/config.json").is_file():
         return
+    # the benchmark's data bring a tokenizer of their own
+    kind = "bench_scratch" if work.tokenizer is None else "tiny"
+    given = [
+        *("data=bench", f"model={kind}"),
+        f"model.architecture.hidden_size={work.hidden}",
+        f"model.architecture.intermediate_size={work.hidden * 11 // 4}",
+        f"model.architecture.num_hidden_layers={work.layers}",
+        f"model.architecture.num_attention_heads={work.hidden // 64}",
+        f"model.architecture.num_key_value_heads={max(1, work.hidden // 128)}",
+        "model.architecture.head_dim=64",
+        "model.architecture.max_position_embeddings=4096",
+    ]
+    if work.tokenizer is not None:
+        given.append(f"model.tokenizer={work.tokenizer}")
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-        config = to_config(
-            compose(
-                "train",
-                overrides=addable(
-                    [
-                        "data=bench",
-                        "model=tiny",
-                        f"model.tokenizer={work.tokenizer}",
-                        f"model.architecture.hidden_size={work.hidden}",
-                        f"model.architecture.intermediate_size={work.hidden * 11 // 4}",
-                        f"model.architecture.num_hidden_layers={work.layers}",
-                        f"model.architecture.num_attention_heads={work.hidden // 64}",
-                        f"model.architecture.num_key_value_heads={max(1, work.hidden // 128)}",
-                        "model.architecture.head_dim=64",
-                    ]
-                ),
-            )
-        )
-    from trainer.model import checked_tokenizer
-
-    torch.manual_seed(work.seed)
+        config = to_config(compose("train", overrides=addable(given)))
+    prepare_root(config)
     tokenizer = checked_tokenizer(config.model, None)
     model = load_model(config.model, tokenizer, None, work.seed)
     model.save_pretrained(work.path("model"))

@@ -95,7 +95,7 @@ def test_only_the_fastest_of_a_family_goes_on(
     first, second = ran[: len(field)], ran[len(field) :]
     assert first == [one.name for one in field]
     families = {one.family for one in field if one.family}
-    assert families == {"TRL unpacked", "TRL packed"}
+    assert families == {"TRL unpacked", "TRL packed", "HF Trainer"}
     for family in families:
         names = [one.name for one in field if one.family == family]
         assert [name for name in second if name in names] == names[:1]

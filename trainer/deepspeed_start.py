@@ -6,8 +6,9 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from data_modules.faults import Fault
 from trainer.config.schema import ZeroConfig
@@ -16,24 +17,27 @@ from trainer.config.schema import ZeroConfig
 ABANDONED_SECONDS = 15 * 60
 
 _QUANTISERS = "quantizer"
-_MUON = "deepspeed.runtime.zero.muon.muon_optimizer"
+_MUON = "deepspeed.runtime.zero.muon"
 
 
-@contextmanager
-def without_muon() -> Iterator[None]:
-    """Keep DeepSpeed from importing its Muon optimizer, whose decorators load the whole of torch.compile.
+def leave_out_muon() -> None:
+    """Put stand-ins where DeepSpeed would import its Muon optimizer, for as long as the process lives.
 
-    It only looks whether our optimizer is one, which takes seconds of a start, and does without where the
-    import fails.
+    Its decorators load the whole of torch.compile, seconds of a start. DeepSpeed imports it to ask whether
+    our optimizer, or a parameter's group, is one, and nothing here is.
     """
-    if _MUON in sys.modules:
-        yield
-        return
-    sys.modules[_MUON] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[_MUON]
+    stand_ins: dict[str, dict[str, Any]] = {
+        "muon_optimizer": {"MuonWithAuxAdam": type("MuonWithAuxAdam", (), {})},
+        "original_muon": {"muon_update": _no_muon},
+    }
+    for name, content in stand_ins.items():
+        module = ModuleType(f"{_MUON}.{name}")
+        vars(module).update(content)
+        sys.modules.setdefault(module.__name__, module)
+
+
+def _no_muon(*_: Any, **__: Any) -> None:
+    raise AssertionError("no optimizer of this project is Muon")
 
 
 def lock_faults(zero: ZeroConfig, now: float | None = None) -> Iterator[Fault]:

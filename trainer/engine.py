@@ -16,7 +16,7 @@ from data_modules.faults import ConfigFault
 from trainer import distributed
 from trainer.config.schema import Config, OptimizerConfig
 from trainer.deepspeed_config import deepspeed_config, quantised_faults
-from trainer.deepspeed_start import without_muon
+from trainer.deepspeed_start import leave_out_muon
 from trainer.estimate.shape import shape_of
 from trainer.guard.limit import NO_LIMIT, Limit, Veto
 from trainer.loss import NLL, MultiTaskLM, inputs_of, rows_as_tasks
@@ -107,13 +107,13 @@ class ZeroEngine:
             eps=config.optimizer.eps,
             fused=True,
         )
-        with without_muon():
-            self.engine, self.optimizer, _, _ = deepspeed.initialize(
-                model=module,
-                optimizer=optimizer,
-                config=deepspeed_config(config, world_size),
-                dist_init_required=False,
-            )
+        leave_out_muon()
+        self.engine, self.optimizer, _, _ = deepspeed.initialize(
+            model=module,
+            optimizer=optimizer,
+            config=deepspeed_config(config, world_size),
+            dist_init_required=False,
+        )
         self.module: MultiTaskLM = self.engine.module
         self.stage: int = config.zero.stage
         parts = config.sequence_parallel_size

@@ -44,7 +44,8 @@ class Kernels:
 def chosen(config: Config, model: PreTrainedModel, device: torch.device) -> Kernels:
     """The kernels that train a model on a device."""
     text = model.config.get_text_config()
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    heads = getattr(text, "num_attention_heads", None)
+    width = getattr(text, "head_dim", None) or (text.hidden_size // heads if heads else 0)
     dtype = torch.bfloat16 if config.precision is Precision.bf16 else torch.float32
     dropout = getattr(text, "attention_dropout", None) or 0.0
     name = for_packed(device, dtype, width, dropout).__name__ if config.data.packing else "unpacked"

@@ -30,7 +30,11 @@ class Segments:
             device: of the model; None leaves the bounds where they are.
         """
         lengths = tuple(cu_seqlens.diff().tolist())
-        bounds = cu_seqlens if device is None else cu_seqlens.to(device, non_blocking=True)
+        bounds = cu_seqlens
+        if device is not None:
+            if device.type == "cuda" and not cu_seqlens.is_cuda:
+                bounds = bounds.pin_memory()  # from other memory the copy may wait for the device
+            bounds = bounds.to(device, non_blocking=True)
         return cls(bounds, lengths)
 
     @property

@@ -60,8 +60,9 @@ def generate(
         most = [limits[index] for index in batch]
         with plain_generation(model.causal_model):
             output = continued(model, tokenizer, prompts, most)
-        for index, ids in zip(batch, output.new_ids, strict=True):
-            answers[index] = answer_of(index, ids, tokenizer)
+        if number < real:
+            for index, ids in zip(batch, output.new_ids, strict=True):
+                answers[index] = answer_of(index, ids, tokenizer)
     if model.world_size > 1:
         shards: list[Any] = [None] * model.world_size
         dist.all_gather_object(shards, answers)

@@ -65,7 +65,10 @@ class StepProfile:
         profiler.stop()
         if self._traced:
             self._first = None
-            self._write(profiler)
+            try:
+                self._write(profiler)
+            except OSError as error:  # no reason to end a run, nor to hide why it ends
+                LOGGER.warning("profile: the trace could not be written: %s", error)
 
     def conclude(self) -> None:
         """At the end of a run: say so if no trace came about."""

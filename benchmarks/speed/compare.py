@@ -102,14 +102,14 @@ class Result:
     Attributes:
         seconds: of a step, in the mean behind the warm-up; the slowest rank's (of loops that do not wait
             for each other, the mean over ranks).
-        rows: of a step.
+        tokens: per second behind the warm-up, on all ranks, without padding.
         startup: from the command to the end of the first step.
         peak: bytes of the largest process.
         losses: (training seconds, evaluation loss) where it was evaluated.
     """
 
     seconds: float
-    rows: float
+    tokens: float
     startup: float
     peak: int
     losses: list[tuple[float, float]]
@@ -148,7 +148,7 @@ def run(contender: Contender, work: Work, out: Path, evaluate: int = 0) -> Resul
     first = ranks[0]
     return Result(
         seconds=max(spans) if contender.communicates else statistics.mean(spans),
-        rows=first.get("rows_per_step", work.rows_per_step),
+        tokens=_rate(ranks, spans, contender.communicates),
         startup=first["startup_seconds"],
         peak=max(one["peak_bytes"] for one in ranks),
         losses=[
@@ -157,23 +157,30 @@ def run(contender: Contender, work: Work, out: Path, evaluate: int = 0) -> Resul
     )
 
 
+def _rate(ranks: list[dict[str, Any]], seconds: list[float], together: bool) -> float:
+    """Tokens per second of all ranks: of those that wait for each other, by the slowest one's clock."""
+    means = [sum(one["tokens"][WARM_UP:]) / (len(one["tokens"]) - WARM_UP) for one in ranks]
+    if together:
+        return sum(means) / max(seconds)
+    return sum(mean / span for mean, span in zip(means, seconds, strict=True))
+
+
 def rounds(work: Work, count: int, names: list[str], folder: Path) -> dict[str, list[Result]]:
     """All contenders in turns; behind the first round the fastest of each family."""
-    field = [one for one in contenders(work) if not names or one.name in names]
+    field = [one for one in contenders(work) if not names or one.name in (OURS, *names)]
     results: dict[str, list[Result]] = {one.name: [] for one in field}
     for number in range(count):
         for one in field:
             result = run(one, work, folder / f"round_{number}" / one.name.replace(" ", "_"))
             results[one.name].append(result)
-            rate = result.rows / result.seconds
-            print(f"round {number + 1}  {one.name:32} {rate:8.2f} rows/s", flush=True)
+            print(f"round {number + 1}  {one.name:34} {result.tokens:7,.0f} tokens/s", flush=True)
         field = _best(field, results)
     return results
 
 
 def _best(field: list[Contender], results: dict[str, list[Result]]) -> list[Contender]:
     def rate(one: Contender) -> float:
-        return max(result.rows / result.seconds for result in results[one.name])
+        return max(result.tokens for result in results[one.name])
 
     return [
         one
@@ -189,13 +196,13 @@ def summary(work: Work, results: dict[str, list[Result]]) -> dict[str, Any]:
     supervised = float(np.mean([mask.sum() for _, mask in rows]))
     table = {}
     for name, runs in results.items():
-        rates = [one.rows / one.seconds for one in runs]
-        ours = [one.rows / one.seconds for one in results[OURS]]
+        rates = [one.tokens for one in runs]
+        ours = [one.tokens for one in results[OURS]]
         ratios = [mine / other for mine, other in zip(ours, rates, strict=False)]
         table[name] = {
             "rounds": len(runs),
-            "tokens_per_second": statistics.median(rates) * tokens,
-            "supervised_tokens_per_second": statistics.median(rates) * supervised,
+            "tokens_per_second": statistics.median(rates),
+            "supervised_tokens_per_second": statistics.median(rates) * supervised / tokens,
             "polyphase_is": statistics.median(ratios),
             "polyphase_is_by_round": ratios,
             "peak_bytes": statistics.median(one.peak for one in runs),
@@ -254,10 +261,13 @@ def print_table(results: dict[str, Any]) -> None:
 def regressions(results: dict[str, Any]) -> list[str]:
     """Where the ratio to a bare loop is more than 5 % below the baseline's."""
     baseline = json.loads(BASELINE.read_text(encoding="utf-8"))
+    if baseline["work"] != results["work"]:
+        return [f"{BASELINE} is of other work: {baseline['work']}, and this was {results['work']}"]
+    kept = baseline["polyphase_is"]
     return [
-        f"polyphase is {seen:.3f} of the {name}; the baseline is {baseline[name]:.3f}"
+        f"polyphase is {seen:.3f} of the {name}; the baseline is {kept[name]:.3f}"
         for name in LIMITS
-        if (seen := results["contenders"][name]["polyphase_is"]) < baseline[name] * (1 - TOLERANCE)
+        if (seen := results["contenders"][name]["polyphase_is"]) < kept[name] * (1 - TOLERANCE)
     ]
 
 
@@ -269,7 +279,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--zero-stage", type=int, default=1, choices=[0, 1, 2])
+    parser.add_argument("--zero-stage", type=int, default=1, choices=[1, 2])
     parser.add_argument("--only", action="append", default=[], metavar="NAME")
     parser.add_argument("--until", type=float, metavar="LOSS")
     parser.add_argument("--check", action="store_true")
@@ -287,7 +297,9 @@ def main() -> None:
     make_work(work)
     results = summary(work, rounds(work, options.rounds, options.only, folder))
     if options.until is not None:
-        best = [name for name, one in results["contenders"].items() if one["rounds"] > 1]
+        best = [
+            name for name, one in results["contenders"].items() if one["rounds"] == options.rounds
+        ]
         results["until"] = {
             "loss": options.until,
             "seconds": until(work, best, options.until, folder),
@@ -298,7 +310,8 @@ def main() -> None:
 
     draw(results, folder / "speed.png")
     if options.write_baseline:
-        kept = {name: round(results["contenders"][name]["polyphase_is"], 3) for name in LIMITS}
+        ratios = {name: round(results["contenders"][name]["polyphase_is"], 3) for name in LIMITS}
+        kept = {"work": results["work"], "polyphase_is": ratios}
         BASELINE.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     if options.check:
         worse = regressions(results)

@@ -39,21 +39,24 @@ class Clock:
         self._every = int(os.environ.get(EVALUATE, "0"))
         self._rows = load_rows(work.path("evaluation.npz")) if self._every else []
         self._ends: list[float] = []
+        self._tokens: list[int] = []
         self._losses: list[tuple[int, float]] = []
         self._aside = 0.0
         self._first_step_at = 0.0
         self._peak = 0
 
-    def step_done(self, model: Any = None) -> None:
+    def step_done(self, tokens: int, model: Any = None) -> None:
         """An optimizer step has ended.
 
         Args:
+            tokens: that this rank has trained on since the step before, without padding.
             model: the Hugging Face model; evaluated where it is time to.
         """
         now = time.perf_counter()
         if not self._ends:
             self._first_step_at = time.time()
         self._ends.append(now - self._aside)
+        self._tokens.append(tokens)
         self._peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         if self._every and len(self._ends) % self._every == 0:
             self._losses.append((len(self._ends), self._evaluation_loss(model)))
@@ -81,6 +84,7 @@ class Clock:
         """Leave the result of this rank."""
         result = {
             "ends": self._ends,
+            "tokens": self._tokens,
             "evaluation_losses": self._losses,
             "peak_bytes": self._peak * 1024,
             "startup_seconds": self._first_step_at - float(os.environ[STARTED]),

@@ -37,7 +37,7 @@ def main() -> None:
             loss, _ = engine(**inputs_of(batch, engine.device))
             engine.backward(loss * ranks)
         engine.step()
-        clock.step_done(module.causal_model)
+        clock.step_done(sum(batch.tokens for batch in step.batches), module.causal_model)
     clock.save()
 
 

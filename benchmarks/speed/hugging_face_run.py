@@ -31,13 +31,25 @@ from work import Work, load_rows, threads_per_rank
 
 
 class Clocked(TrainerCallback):
-    """Tells the clock of every optimizer step."""
+    """Tells the clock of every optimizer step, and what it was trained on."""
 
     def __init__(self, clock: Clock) -> None:
-        self.clock = clock
+        self.clock, self.collated = clock, 0
+
+    def counting(self, collate: Any) -> Any:
+        """A collator that also counts tokens; its micro-batches are a step's, bar one made ahead."""
+
+        def collated(features: Any) -> Any:
+            batch = collate(features)
+            mask = batch.get("attention_mask")
+            self.collated += int(batch["input_ids"].numel() if mask is None else mask.sum())
+            return batch
+
+        return collated
 
     def on_step_end(self, *_: Any, model: Any = None, **__: Any) -> None:
-        self.clock.step_done(getattr(model, "module", model))
+        tokens, self.collated = self.collated, 0
+        self.clock.step_done(tokens, getattr(model, "module", model))
 
 
 def dataset(work: Work) -> Dataset:
@@ -101,6 +113,7 @@ def main() -> None:
 
     torch.set_num_threads(threads_per_rank())
     clock = Clock(work)
+    clocked = Clocked(clock)
     rows = dataset(work)
     model = AutoModelForCausalLM.from_pretrained(work.path("model"), dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(work.path("model"))
@@ -115,7 +128,7 @@ def main() -> None:
         "model": model,
         "train_dataset": rows,
         "processing_class": tokenizer,
-        "callbacks": [Clocked(clock)],
+        "callbacks": [clocked],
     }
     if options.trainer == "trl":
         from trl import SFTConfig, SFTTrainer
@@ -130,16 +143,9 @@ def main() -> None:
             data_collator=DataCollatorForSeq2Seq(tokenizer),
             **shared,
         )
+    trainer.data_collator = clocked.counting(trainer.data_collator)
     trainer.train()
-    # a packed step holds sequences of several rows
-    sequences = len(trainer.train_dataset)
-    clock.save(
-        rows_per_step=batch
-        * given["gradient_accumulation_steps"]
-        * work.ranks
-        * len(rows)
-        / sequences
-    )
+    clock.save()
 
 
 if __name__ == "__main__":

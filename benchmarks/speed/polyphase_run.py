@@ -21,9 +21,9 @@ def command(config: Config) -> None:
     clock = Clock(work_of_environment())
     train_step = ZeroEngine.train_step
 
-    def clocked(self, *args, **settings):
-        result = train_step(self, *args, **settings)
-        clock.step_done(self.causal_model)
+    def clocked(self, batches, *args, **settings):
+        result = train_step(self, batches, *args, **settings)
+        clock.step_done(sum(batch.tokens for batch in batches), self.causal_model)
         return result
 
     ZeroEngine.train_step = clocked

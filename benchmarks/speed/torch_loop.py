@@ -55,7 +55,7 @@ def main() -> None:
         nn.utils.clip_grad_norm_(module.parameters(), work.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
-        clock.step_done(module.causal_model)
+        clock.step_done(sum(batch.tokens for batch in step.batches), module.causal_model)
     clock.save(phase=PHASE)
 
 

@@ -88,7 +88,8 @@ for stage, precision in ((1, "fp32"), (1, "bf16"), (2, "fp32"), (3, "fp32"), (3,
     store = made_store({"qa": [6, 9]})
     batch = collate(store, np.array([0, 1]), np.array([0.1, 0.1]), 0, packing=True)
     figures = engine.train_step([batch], 1e-3).read()
-    print("\\nengine", stage, precision, figures.loss > 0, "torch._inductor.select_algorithm" in sys.modules)
+    loaded = "torch._inductor.select_algorithm" in sys.modules
+    print("\\nengine", stage, precision, figures.loss > 0, loaded)
 """
 
 

@@ -115,8 +115,10 @@ def main() -> None:
     clock = Clock(work)
     clocked = Clocked(clock)
     rows = dataset(work)
-    model = AutoModelForCausalLM.from_pretrained(work.path("model"), dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(work.path("model"))
+    model = AutoModelForCausalLM.from_pretrained(
+        work.path("model"), dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    )
+    tokenizer = AutoTokenizer.from_pretrained(work.path("model"), trust_remote_code=False)
     per_step = work.rows_per_step // work.ranks
     if options.packing:
         # sequences of max_length tokens: as many to a step as hold its rows on average

@@ -42,6 +42,9 @@ class KnownModel:
 
     row_nll = nll
 
+    def modules(self) -> list[Any]:
+        return []
+
     def set_attn_implementation(self, name: str) -> None:
         self.config._attn_implementation = name
 

@@ -140,7 +140,7 @@ def run(contender: Contender, work: Work, out: Path, evaluate: int = 0) -> Resul
             command, env=environment, stdout=file, stderr=subprocess.STDOUT, check=False
         ).returncode
     if code:
-        raise RuntimeError(f"{contender.name}: exit code {code}\n{log.read_text()[-3000:]}")
+        raise RuntimeError(f"{contender.name}: exit code {code}\n{log.read_text()[-8000:]}")
     ranks = [json.loads((out / f"rank_{rank}.json").read_text()) for rank in range(work.ranks)]
     spans = [
         (one["ends"][-1] - one["ends"][WARM_UP - 1]) / (len(one["ends"]) - WARM_UP) for one in ranks

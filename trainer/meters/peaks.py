@@ -75,7 +75,7 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = _SECO
             torch.empty(2, size, size, device=device).uniform_(generator=generator).to(dtype)
         )
         took = _product(left, right)  # with what the first call of a size sets up
-        if took < seconds / 4:
+        if took < 4 * seconds:
             took = min(took, _product(left, right))
         best = max(best, 2 * size**3 / took)
         grown = 2 * size

@@ -101,7 +101,7 @@ class ZeroEngine:
         self.shape = shape_of(module)
         # fused=True also covers CPU tensors and needs no extension to be compiled
         optimizer = torch.optim.AdamW(
-            _parameter_groups(module, config.optimizer),
+            parameter_groups(module, config.optimizer),
             lr=0.0,
             betas=(config.optimizer.beta1, config.optimizer.beta2),
             eps=config.optimizer.eps,
@@ -309,7 +309,8 @@ class ZeroEngine:
             yield
 
 
-def _parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+def parameter_groups(module: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """The trained parameters as AdamW takes them: vectors (norms, biases) without weight decay."""
     trained = [p for p in module.parameters() if p.requires_grad]
     matrices = [p for p in trained if p.ndim >= 2]
     vectors = [p for p in trained if p.ndim < 2]

@@ -19,6 +19,7 @@ from trainer import attention
 from trainer.attention.backends import for_packed
 from trainer.config.schema import Compile, Config, KernelsConfig, Liger, Precision
 from trainer.config.validate_kernels import liger_fault, liger_obstacle
+from trainer.estimate.shape import head_size
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,13 @@ class Kernels:
 def chosen(config: Config, model: PreTrainedModel, device: torch.device) -> Kernels:
     """The kernels that train a model on a device."""
     text = model.config.get_text_config()
-    heads = getattr(text, "num_attention_heads", None)
-    width = getattr(text, "head_dim", None) or (text.hidden_size // heads if heads else 0)
     dtype = torch.bfloat16 if config.precision is Precision.bf16 else torch.float32
     dropout = getattr(text, "attention_dropout", None) or 0.0
-    name = for_packed(device, dtype, width, dropout).__name__ if config.data.packing else "unpacked"
+    name = (
+        for_packed(device, dtype, head_size(text), dropout).__name__
+        if config.data.packing
+        else "unpacked"
+    )
     compiled = config.kernels.compile is Compile.blocks
     return Kernels(name, _without_liger(config.kernels, model, device.type == "cuda"), compiled)
 

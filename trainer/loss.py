@@ -24,6 +24,7 @@ from torch import nn
 
 from data_modules.collate import IGNORE_INDEX, Batch
 from trainer.attention import Segments
+from trainer.sending import sent
 from trainer.sequence_parallel import SequenceGroup
 
 #: fp32 logits of a chunk: what caches still hold, and what memory can spare.
@@ -283,10 +284,10 @@ class MultiTaskLM(nn.Module):
             keep = keep.new_zeros(1)
         device = hidden.device
         result: tuple[torch.Tensor, torch.Tensor] = causal.lm_head(
-            hidden.reshape(-1, hidden.shape[-1])[_put(keep, device)],
-            _put(targets[keep], device),
-            _put(loss_weights[:, 1:].reshape(-1)[keep], device),
-            _put(task_ids[:, 1:].reshape(-1)[keep], device),
+            hidden.reshape(-1, hidden.shape[-1])[sent(keep, device)],
+            sent(targets[keep], device),
+            sent(loss_weights[:, 1:].reshape(-1)[keep], device),
+            sent(task_ids[:, 1:].reshape(-1)[keep], device),
             self.tasks if tasks is None else tasks,
         )
         return result
@@ -304,20 +305,13 @@ def inputs_of(batch: Batch, device: torch.device) -> dict[str, torch.Tensor | No
     What only picks supervised positions, and says what they weigh, stays on the host.
     """
     return {
-        "input_ids": _put(batch.input_ids, device),
+        "input_ids": sent(batch.input_ids, device),
         "labels": batch.labels,
-        "position_ids": _put(batch.position_ids, device),
+        "position_ids": sent(batch.position_ids, device),
         "loss_weights": batch.loss_weights,
         "task_ids": batch.task_ids,
         "cu_seqlens": batch.cu_seqlens,
     }
-
-
-def _put(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Send a tensor to a device without waiting for what it has to do; only pinned memory can be."""
-    if device.type == "cuda" and not tensor.is_cuda:
-        tensor = tensor.pin_memory()  # it stays as it is where it is pinned already
-    return tensor.to(device, non_blocking=True)
 
 
 def rows_as_tasks(batch: Batch) -> Batch:

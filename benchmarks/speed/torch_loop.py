@@ -17,7 +17,7 @@ from contender import Clock, work_of_environment
 from torch import nn
 from work import PHASE, Work, config_of, ready_steps, threads_per_rank
 
-from trainer.engine import _parameter_groups as parameter_groups
+from trainer.engine import parameter_groups
 from trainer.loss import MultiTaskLM, inputs_of
 from trainer.model import load_model
 from trainer.train import make_data

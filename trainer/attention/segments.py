@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from trainer.sending import sent
+
 
 @dataclass(frozen=True)
 class Segments:
@@ -30,12 +32,7 @@ class Segments:
             device: of the model; None leaves the bounds where they are.
         """
         lengths = tuple(cu_seqlens.diff().tolist())
-        bounds = cu_seqlens
-        if device is not None:
-            if device.type == "cuda" and not cu_seqlens.is_cuda:
-                bounds = bounds.pin_memory()  # from other memory the copy may wait for the device
-            bounds = bounds.to(device, non_blocking=True)
-        return cls(bounds, lengths)
+        return cls(cu_seqlens if device is None else sent(cu_seqlens, device), lengths)
 
     @property
     def longest(self) -> int:

@@ -152,16 +152,20 @@ def meta_model(
     return module
 
 
+def head_size(text: PretrainedConfig) -> int:
+    """Numbers of an attention head, by a language model's configuration; 0 where it has no heads."""
+    heads = getattr(text, "num_attention_heads", 0)
+    return getattr(text, "head_dim", None) or (text.hidden_size // heads if heads else 0)
+
+
 def shape_of(module: MultiTaskLM) -> Shape:
     """The numbers of a model whose weights are not partitioned."""
     text = module.causal_model.config.get_text_config()
-    heads = getattr(text, "num_attention_heads", 0)
-    size = getattr(text, "head_dim", None) or (text.hidden_size // heads if heads else 0)
     return Shape(
         tuple(_weights(module)),
         layers=text.num_hidden_layers,
         width=text.hidden_size,
-        attended=heads * size,
+        attended=getattr(text, "num_attention_heads", 0) * head_size(text),
         has_experts=any(getattr(text, name, None) for name in _EXPERTS),
     )
 

@@ -82,7 +82,9 @@ def init(config: ClusterConfig, ranks: Ranks) -> torch.device:
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     if "MASTER_PORT" not in os.environ:
         assert ranks.world_size == 1, "a launcher sets MASTER_PORT"
-        os.environ["MASTER_PORT"] = str(_free_port())
+        # The store takes a free port itself, in this process and in children that inherit the variable:
+        # a number found here could be taken by another process, and is taken by this one for its children.
+        os.environ["MASTER_PORT"] = "0"
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     import deepspeed
@@ -105,12 +107,6 @@ def init(config: ClusterConfig, ranks: Ranks) -> torch.device:
     return (
         torch.device("cuda", ranks.local_rank) if torch.cuda.is_available() else torch.device("cpu")
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def on_first_local_rank(ranks: Ranks, work: Callable[[], None]) -> None:

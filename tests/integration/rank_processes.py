@@ -20,7 +20,6 @@ import json
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -31,6 +30,8 @@ from types import TracebackType
 from typing import Any
 
 from rank_server import session_members
+
+from tests.shared_port import free_port
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
@@ -206,7 +207,7 @@ class RankProcesses:
             "WORLD_SIZE": str(ranks),
             "LOCAL_WORLD_SIZE": str(per_host),
             "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(_free_port()),
+            "MASTER_PORT": str(free_port()),
             "GLOO_SOCKET_IFNAME": "lo",
             **(environment or {}),
         }
@@ -275,9 +276,3 @@ class RankProcesses:
                 else:
                     self._launches[event["launch"]].take(event)
             timeout = 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

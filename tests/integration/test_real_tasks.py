@@ -16,6 +16,7 @@ import pytest
 from launching import REPOSITORY, steps_of
 
 from tests.shared_data import shared
+from tests.shared_port import free_port
 
 MODELS = {
     "stories": ("models/stories260K/hf", "model=hf", "model.path"),
@@ -29,7 +30,7 @@ def test_every_task_improves(name: str, tmp_path: Path) -> None:
     command = [
         str(Path(sys.executable).with_name("deepspeed")),
         "--num_gpus=2",
-        f"--master_port={29600 + os.getpid() % 1000}",
+        f"--master_port={free_port()}",
         "launch/train.py",
         "experiment=ten_tasks/stories",
         group,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from launch.composing import clean_arguments
 from tests.shared_data import REPOSITORY
 from tests.shared_folder import GOOD, ROWS, WORDS, Folder, plan, refused, run
+from tests.shared_port import free_port
 from trainer import exit_codes
 
 
@@ -230,7 +230,7 @@ def test_model_smaller_than_its_tokenizer_is_not_trained(folder: Folder) -> None
 def test_bad_line_under_two_ranks_is_named_once(folder: Folder) -> None:
     folder.write("qa", [*GOOD, "{"])
     launcher = str(Path(sys.executable).with_name("deepspeed"))
-    port = str(20_000 + os.getpid() % 20_000)
+    port = str(free_port())
     code, output = run(
         [launcher, "--num_gpus", "2", "--master_port", port, str(REPOSITORY / "launch/train.py")],
         folder,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 from launch.node import arguments
 from launch.submission.job import own_environment
 from tests.shared_data import REPOSITORY
+from tests.shared_port import free_port
 
 #: Ends with the code that its rank finds in the arguments; negative ones are signals.
 ENDS = """
@@ -45,12 +45,6 @@ def start(program: str, folder: Path, *words: str, node: tuple[str, ...] = ()) -
     path.write_text(program, encoding="utf-8")
     command = [sys.executable, str(REPOSITORY / "launch/node.py"), *node, str(path), *words]
     return subprocess.Popen(command, env=own_environment())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize(

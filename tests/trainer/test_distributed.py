@@ -1,10 +1,15 @@
-"""Random numbers of a step: those that ``torch.manual_seed`` would give, and nothing kept of seeding."""
+"""Random numbers are those that ``torch.manual_seed`` would give; a process alone needs no port."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
 
 import torch
 
 from data_modules.seeding import seed_of
+from launch.submission.job import own_environment
+from tests.shared_data import REPOSITORY
 from trainer.distributed import seed_generators
 
 
@@ -25,3 +30,32 @@ def test_seeding_keeps_nothing() -> None:
     for step in range(10):
         seed_generators(0, step, 0)
     assert len(torch.cuda._queued_calls) == before
+
+
+ALONE = """
+import subprocess, sys
+import torch, torch.distributed as dist
+from trainer import distributed
+from trainer.config.schema import Config
+
+distributed.init(Config().cluster, distributed.ranks_from_environment())
+one = torch.ones(1)
+dist.all_reduce(one)
+print("ranks", dist.get_world_size(), "sum", one.item(), flush=True)
+if len(sys.argv) > 1:
+    subprocess.run([sys.executable, "-c", sys.argv[1]], check=True)
+"""
+
+
+def test_a_child_of_a_running_process_starts_a_group_of_its_own() -> None:
+    seen = subprocess.run(
+        [sys.executable, "-c", ALONE, ALONE],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+        env=own_environment() | {"DS_ACCELERATOR": "cpu"},
+    )
+    assert seen.returncode == 0, seen.stderr[-3000:]
+    lines = [line for line in seen.stdout.splitlines() if line.startswith("ranks")]
+    assert lines == ["ranks 1 sum 1.0"] * 2

@@ -43,10 +43,10 @@ bench: setup
 
 # what takes longer than a test may: some 25 and 35 minutes
 kill-matrix: setup
-	$(BIN)/python tests/integration/kill_matrix.py
+	PYTHONPATH=$(CURDIR) $(BIN)/python tests/integration/kill_matrix.py
 
 soak: setup
-	$(BIN)/python tests/integration/soak.py
+	PYTHONPATH=$(CURDIR) $(BIN)/python tests/integration/soak.py
 
 check: setup
 	$(BIN)/ruff format .

@@ -1,6 +1,6 @@
 """Kill -9 at random moments, start again, and compare with the run that nobody disturbed.
 
-``python tests/integration/kill_matrix.py [KILLS]`` runs every variant with 20 kills each and prints the
+``PYTHONPATH=. python tests/integration/kill_matrix.py [KILLS]`` runs every variant with 20 kills each and prints the
 table of docs/reliability.md; test_kill_matrix runs some.
 
 A variant is one run of three phases on two ranks, with dropout, evaluations between and behind phases,

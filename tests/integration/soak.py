@@ -1,4 +1,4 @@
-"""Half an hour of train, kill, go on: ``python tests/integration/soak.py [MINUTES]``.
+"""Half an hour of train, kill, go on: ``PYTHONPATH=. python tests/integration/soak.py [MINUTES]``.
 
 Two ranks train a run of three phases; at random times one of them is killed (-9), or all get SIGTERM as
 from a scheduler, and the same command starts again. Where the run comes to its end, its result is

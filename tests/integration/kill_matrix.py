@@ -1,7 +1,7 @@
 """Kill -9 at random moments, start again, and compare with the run that nobody disturbed.
 
-``PYTHONPATH=. python tests/integration/kill_matrix.py [KILLS]`` runs every variant with 20 kills each and prints the
-table of docs/reliability.md; test_kill_matrix runs some.
+``PYTHONPATH=. python tests/integration/kill_matrix.py [KILLS]`` runs every variant with 20 kills each and
+prints the table of docs/reliability.md; test_kill_matrix runs some.
 
 A variant is one run of three phases on two ranks, with dropout, evaluations between and behind phases,
 and a checkpoint every other step. A rank is killed at a moment; the launcher's habit brings the other

@@ -1,6 +1,6 @@
 """Tell how far runs are: job, state, phase, step, time left, loss.
 
-python launch/status.py outputs/long outputs/sweeps/lr/runs/*
+python launch/status.py outputs/long outputs/sweeps/lr
 """
 
 from __future__ import annotations
@@ -17,19 +17,27 @@ from launch.composing import report_faults
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description="Tell how far runs are.")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="run directory, or that of a sweep"
+    )
     return parser.parse_args()
 
 
-def command(runs: list[Path]) -> None:
-    """Print one line per run."""
+def command(folders: list[Path]) -> None:
+    """Print one line per run; of a sweep, its stems and runs.
+
+    Raises:
+        DataFault: there is no such folder.
+    """
     from rich import box
     from rich.table import Table
 
     from launch.submission import record, slurm
     from trainer.console import make_console
-    from trainer.progress import progress_of
+    from trainer.progress import Progress, progress_of
 
+    not_begun = Progress("not begun", "")
+    runs = [run for folder in folders for run in runs_of(folder)]
     jobs = {run: record.jobs_of(run) for run in runs}
     asked = [one.job for found in jobs.values() for one in found]
     states, words = {}, []
@@ -41,9 +49,9 @@ def command(runs: list[Path]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("run", "state", "phase", "step", "left", "loss", "jobs"):
         table.add_column(name, overflow="fold")
-    for run in runs:
-        now = progress_of(run)
-        queued = [f"{one.job} {states[one.job]}" for one in jobs[run] if one.job in states]
+    for run, its_jobs in jobs.items():
+        now = progress_of(run) if run.is_dir() or run in folders else not_begun
+        queued = [f"{one.job} {states[one.job]}" for one in its_jobs if one.job in states]
         step = f"{now.phase_step}/{now.phase_steps}" if now.phase else ""
         left = "" if now.seconds_left is None else str(timedelta(seconds=round(now.seconds_left)))
         table.add_row(
@@ -61,6 +69,20 @@ def command(runs: list[Path]) -> None:
     console.print(table)
     for line in words:
         console.print(line, soft_wrap=True)
+
+
+def runs_of(folder: Path) -> list[Path]:
+    """The run directories of a sweep, stems first; any other folder is one itself.
+
+    Raises:
+        DataFault: what the sweep consists of is damaged.
+    """
+    from trainer import sweep_record
+
+    if not (folder / sweep_record.FILE).is_file():
+        return [folder]
+    sweep = sweep_record.read_sweep(folder)
+    return [folder / one.folder for one in (*sweep.stems, *sweep.runs)]
 
 
 if __name__ == "__main__":

@@ -212,11 +212,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file; none where there is no file."""
+    """The objects of a JSON-lines file; none where there is no file.
+
+    A last line without its end is still being written, or its writer was killed: it does not count.
+
+    Raises:
+        ValueError: another line is damaged.
+    """
     if not path.is_file():
         return []
     with path.open(encoding="utf-8") as file:  # str.splitlines also splits inside texts, at U+2028
-        return [json.loads(line) for line in file]
+        return [json.loads(line) for line in file if line.endswith("\n")]
 
 
 def write_json_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -12,6 +13,8 @@ from data_modules.faults import DataFault, Fault
 from trainer.evaluation import results
 from trainer.evaluation.results import Evaluation
 from trainer.run_directory import INITIAL, RunDirectory, read_json, read_json_lines
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,11 @@ def read_run(root: Path) -> RunFacts:
                 "Name the folder that holds metrics.jsonl, such as outputs/<run_name>.",
             )
         )
-    config = yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))
-    metrics = read_json_lines(run.metrics)
-    plan = read_json(root / "plan.json")
+    config = _whole(root / "config.yaml", _read_config)
+    plan = _whole(root / "plan.json", _read_plan)
+    metrics = _whole(run.metrics, read_json_lines)
     evaluations = {
-        column: results.load(run.evaluation(column))
+        column: _whole(run.evaluation(column), results.load)
         for column in (INITIAL, *_phases_so_far(list(config["curriculum"]["phases"]), plan))
         if run.evaluation(column).is_file()
     }
@@ -83,13 +86,45 @@ def read_run(root: Path) -> RunFacts:
         run,
         config,
         plan,
-        read_json(root / "environment.json"),
+        _whole(root / "environment.json", read_json),
         [entry for entry in metrics if "loss" in entry],
         [entry for entry in metrics if "loss" not in entry],
         evaluations,
-        read_json_lines(run.interference),
-        read_json_lines(run.faults),
+        _whole(run.interference, read_json_lines),
+        _whole(run.faults, read_json_lines),
     )
+
+
+def _whole(path: Path, read: Callable[[Path], Read]) -> Read:
+    """What a file holds.
+
+    Raises:
+        DataFault: it is damaged, or of a version that wrote it otherwise.
+    """
+    try:
+        return read(path)
+    except (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+        seen = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise DataFault(
+            Fault(
+                str(path),
+                f"it cannot be read ({seen})",
+                "a run's files are as polyphase wrote them",
+                "Take the file from a copy, or leave the run out.",
+            )
+        ) from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    dict(config["curriculum"]["phases"])
+    return config
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    plan: dict[str, Any] = read_json(path)
+    dict(plan["phases"])
+    return plan
 
 
 def _phases_so_far(order: list[str], plan: dict[str, Any]) -> list[str]:

@@ -21,6 +21,8 @@ _WORDS = {
     exit_codes.STOPPED: "stopped, all work is saved",
     exit_codes.REQUEUE: "preempted or out of time, all work is saved",
     exit_codes.USER_FAULT: "FAILED before training",
+    exit_codes.TRAINING_FAULT: "FAILED",
+    exit_codes.LOST_RANK: "FAILED",
 }
 
 
@@ -117,7 +119,8 @@ def told(ended: Ended, log: str, is_finished: bool) -> str:
     """One line about a run that is no longer trained."""
     if is_finished:
         return f"{ended.node.folder}: done, {ended.seconds:.0f} s"
-    words = _WORDS.get(ended.code or -1, "FAILED")
+    # a process that is asked before its loop begins ends by the signal itself: there is nothing to save
+    words = _WORDS.get(ended.code or -1, "left before it trained" if ended.was_asked else "FAILED")
     code = "" if ended.code is None else f" with exit code {ended.code}"
     return f"{ended.node.folder}: {words}{code}, see {log}"
 

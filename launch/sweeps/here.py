@@ -30,11 +30,13 @@ class Ended:
 
     Attributes:
         code: its exit code; None where nobody tells.
+        was_asked: whether it was asked to leave.
     """
 
     node: Node
     code: int | None
     seconds: float
+    was_asked: bool = False
 
 
 @dataclass
@@ -92,7 +94,10 @@ class Here:
             time.sleep(_POLL_S)
         self._under = [one for one in self._under if one not in ended]
         now = time.monotonic()
-        return [Ended(one.node, one.process.returncode, now - one.since) for one in ended]
+        was_asked = self.stopped_by is not None
+        return [
+            Ended(one.node, one.process.returncode, now - one.since, was_asked) for one in ended
+        ]
 
     @contextmanager
     def passing_on(self) -> Iterator[None]:

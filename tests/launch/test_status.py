@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from data_modules.faults import DataFault
 from launch import status
 from launch.submission import record
 from tests.trainer.test_progress import PLAN, sign, step
 from trainer.run_directory import write_json, write_json_lines
+from trainer.sweep_record import RunRecord, SweepRecord
 
 
 @pytest.fixture
@@ -58,3 +60,25 @@ def test_without_slurm_the_files_tell_the_rest(
     monkeypatch.setenv("PATH", "")
     status.command([run])
     assert "0.750" in capsys.readouterr().out
+
+
+def test_a_sweep_is_its_runs(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    runs = [RunRecord(name, name, {}, [], "digest", parent="stem") for name in ("long", "later")]
+    stems = [RunRecord("stem", "stem", {}, [], "digest")]
+    (run.parent / "stem").mkdir()
+    SweepRecord("lr", "grid", [], {}, [], {}, stems, runs).write(run.parent)
+    status.command([run.parent])
+    lines = [" ".join(one.split()) for one in capsys.readouterr().out.splitlines()]
+    assert [one for one in lines if one.startswith(("stem", "long ", "later"))] == [
+        "stem not started",
+        "long running hard 1/20 of 60 0:00:38 0.750",
+        "later not begun",
+    ]
+
+
+def test_a_folder_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(DataFault, match="no such directory"):
+        status.command([tmp_path / "none"])

@@ -19,3 +19,16 @@ def test_texts_with_line_separators_are_read_as_written(tmp_path: Path, mark: st
 
 def test_no_file_has_no_lines(tmp_path: Path) -> None:
     assert read_json_lines(tmp_path / "none.jsonl") == []
+
+
+def test_a_line_that_was_cut_off_does_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"ste', encoding="utf-8")
+    assert read_json_lines(path) == [{"step": 1}, {"step": 2}]
+
+
+def test_a_damaged_line_between_others_is_no_line_less(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"ste\n{"step": 3}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match="line 1 column"):
+        read_json_lines(path)

@@ -58,3 +58,26 @@ def test_what_is_no_run_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(DataFault) as caught:
         read_run(tmp_path)
     assert caught.value.faults[0].seen == "no metrics.jsonl"
+
+
+DAMAGES = {
+    "config.yaml": ("curriculum: [", "ParserError"),
+    "plan.json": ("", "JSONDecodeError"),
+    "environment.json": ("{", "JSONDecodeError"),
+    "metrics.jsonl": ('{"step": 1\n', "JSONDecodeError"),
+    "phases/mix/evaluation.json": ('{"tasks": {"qa": {}}}', "KeyError"),
+    "faults.jsonl": ("\x00\n", "JSONDecodeError"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
+    made(tmp_path, ["mix"], [], (INITIAL, "mix"))
+    read_run(tmp_path)
+    text, kind = DAMAGES[name]
+    write_text(tmp_path / name, text)
+    with pytest.raises(DataFault) as caught:
+        read_run(tmp_path)
+    (fault,) = caught.value.faults
+    assert fault.where == str(tmp_path / name)
+    assert kind in fault.seen

@@ -6,12 +6,14 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import launch.sweeps.here
 from launch.submission.job import TRAIN
+from launch.sweeps.grid import told
 from launch.sweeps.here import Here, command_of, log_file, shares, visible_gpus, with_gpus
 from launch.sweeps.nodes import Node
 from trainer.config.schema import ClusterConfig, Config
@@ -79,6 +81,21 @@ def test_a_signal_reaches_the_runs(here: Here, tmp_path: Path) -> None:
     assert codes == [99, 99]
     assert (here.stopped_by, here.exit_code) == (signal.SIGTERM, 99)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_run_that_is_left_before_it_trains_has_not_failed(here: Here, tmp_path: Path) -> None:
+    """Nothing catches SIGINT there yet."""
+    one = node(tmp_path, "a")
+    with here.passing_on():
+        here.start(one)
+        wait_until_ready(one)
+        os.kill(os.getpid(), signal.SIGINT)
+        (ended,) = here.wait()
+    assert ended.code not in (0, None)
+    line = told(ended, "a.log", is_finished=False)
+    assert line == f"runs/a: left before it trained with exit code {ended.code}, see a.log"
+    unasked = told(replace(ended, was_asked=False), "a.log", is_finished=False)
+    assert unasked == f"runs/a: FAILED with exit code {ended.code}, see a.log"
 
 
 def test_what_is_printed_is_kept_over_starts(here: Here, tmp_path: Path) -> None:

@@ -90,6 +90,15 @@ def test_seeds_of_one_configuration_are_one_point(grid: Path) -> None:
     assert facts.unfinished == {"half": "not finished", "later": "not begun"}
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl", "phases/hard/evaluation.json"])
+def test_a_damaged_run_is_left_out_and_said(grid: Path, name: str) -> None:
+    path = grid / "runs/order-mixed-seed1" / name
+    path.write_text("{\n", encoding="utf-8")
+    facts = read_sweep_facts(grid)
+    assert facts.unfinished["order-mixed-seed1"].startswith(f"{path}: it cannot be read")
+    assert [len(one.runs) for one in facts.points] == [2, 1]
+
+
 def test_points_are_ranked_by_the_first_objective(search: Path) -> None:
     facts = read_sweep_facts(search)
     found = [one.figures["mean"].value for one in facts.points]

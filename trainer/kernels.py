@@ -63,8 +63,10 @@ def _without_liger(kernels: KernelsConfig, model: PreTrainedModel, cuda: bool) -
         return "layers are compiled"
     obstacle, kind = liger_obstacle(cuda), model.config.model_type
     if obstacle is None:
-        from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN
-
+        try:
+            from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN
+        except ImportError as error:  # of another version of triton or transformers
+            return f"liger-kernel cannot be loaded: {error}"
         if kind not in MODEL_TYPE_TO_APPLY_LIGER_FN:
             return f"liger-kernel has nothing for model type '{kind}'"
     return obstacle

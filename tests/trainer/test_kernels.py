@@ -121,6 +121,17 @@ def test_what_cannot_be_is_told_or_refused(
     assert library == []
 
 
+def test_a_liger_that_cannot_be_loaded_is_told(
+    library: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "liger_kernel.transformers.monkey_patch", None)
+    apply_kernels(config(Liger.auto), model(), CUDA)
+    assert "Liger off (liger-kernel cannot be loaded" in chosen(config(), model(), CUDA).words
+    with pytest.raises(ConfigFault, match="liger-kernel cannot be loaded"):
+        apply_kernels(config(Liger.on), model(), CUDA)
+    assert library == []
+
+
 def test_what_is_compiled_needs_no_liger(library: list[Any]) -> None:
     apply_kernels(config(compile_=Compile.blocks), model(), CUDA)
     assert library == []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -32,6 +34,7 @@ CONFIG_NAME = "train"
 _PLAIN_OVERRIDE = re.compile(r"(?!hydra\.)(\w+(?:\.[\w-]+)*)=")
 CONFIG_FOLDER = REPOSITORY / "conf"
 _SELECT = "curriculum.select"
+_FIRST_TELLS_S = 15.0
 # what Hydra says of its own inside
 _INSIDE = ("full_key:", "object_type=", "reference_type=", "See https://", "Set the environment")
 
@@ -210,17 +213,36 @@ def report_faults(command: Callable[[], object]) -> None:
     try:
         command()
     except UserFault as fault:
-        _exit(fault, exit_codes.USER_FAULT)
+        if not _is_first_of_host():
+            _leave_the_word_to_the_first()
+        _exit(fault, exit_codes.USER_FAULT, is_told=True)
     except Exception as error:
         # Stopped and TrainingFault: imported where they are raised, with what takes seconds to load.
         code = getattr(error, "exit_code", None)
         if not isinstance(code, int):
             raise
-        _exit(error, code)
+        _exit(error, code, is_told=_is_first_of_host())
 
 
-def _exit(why: Exception, code: int) -> None:
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+def _is_first_of_host() -> bool:
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def _leave_the_word_to_the_first() -> None:
+    """Wait for the launcher to end this rank, as it does when the host's first rank has told a fault.
+
+    Ranks meet most faults each by itself. If this one ended first, launchers would kill the first one
+    before it has said a word. Where nobody ends this rank the first one met no fault, and it is told here.
+    """
+    wanted = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in wanted}
+    time.sleep(_FIRST_TELLS_S)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def _exit(why: Exception, code: int, *, is_told: bool) -> NoReturn:
+    if is_told:
         from data_modules.report.visible import visible  # with what takes half a second to load
 
         # files and models are quoted: an escape sequence of theirs must not rule the terminal

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import launch.composing
 from launch.composing import clean_arguments
 from tests.shared_data import REPOSITORY
 from tests.shared_folder import GOOD, ROWS, WORDS, Folder, plan, refused, run
@@ -111,22 +112,50 @@ def test_batch_that_ranks_cannot_share(
     assert line == "global_batch_size: 4; it must be divisible by 3 ranks = 3. Try 3 or 6."
 
 
-@pytest.mark.parametrize(("local_rank", "times"), [("0", 1), ("1", 0)])
-def test_one_rank_of_a_host_speaks(
+@pytest.mark.parametrize("local_rank", ["0", "1"])
+def test_a_fault_of_one_rank_alone_is_told(
     folder: Folder,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     local_rank: str,
-    times: int,
 ) -> None:
-    """Rank 2 of two hosts speaks too: a file may be missing on its host alone."""
+    """A file may be missing on the second of two hosts alone; and where no launcher ends the others."""
+    monkeypatch.setattr(launch.composing, "_FIRST_TELLS_S", 0.01)
     monkeypatch.setenv("RANK", str(2 + int(local_rank)))
     monkeypatch.setenv("LOCAL_RANK", local_rank)
     monkeypatch.setenv("WORLD_SIZE", "4")
     folder.overrides = ["data.root=/no/data"]
     code, _, error = plan(folder, capsys)
     assert code == exit_codes.USER_FAULT
-    assert error.count("data.root: /no/data") == times
+    assert error.count("data.root: /no/data") == 1
+
+
+#: Read by Python as it starts.
+SLOW_FIRST = """
+import os, time
+time.sleep(4 * (os.environ.get("LOCAL_RANK") == "0"))
+"""
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "deepspeed"])
+def test_the_first_rank_has_its_say_however_slow_it_is(
+    launcher: str, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Launchers kill all when the first one ends, and another rank may meet the fault before."""
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow/sitecustomize.py").write_text(SLOW_FIRST, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "slow"))
+    ranks = {"torchrun": "--nproc-per-node=2", "deepspeed": "--num_gpus=2"}[launcher]
+    folder.overrides = ["no_such_key=1"]
+    code, output = run(
+        [
+            str(Path(sys.executable).with_name(launcher)),
+            *(ranks, f"--master_port={free_port()}", str(REPOSITORY / "launch/train.py")),
+        ],
+        folder,
+    )
+    assert code != 0, output
+    assert output.count("no_such_key: unknown key") == 1, output
 
 
 def test_phase_shorter_than_its_warm_up_is_warned_about(

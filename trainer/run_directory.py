@@ -247,7 +247,9 @@ def environment(world_size: int) -> dict[str, Any]:
         "commit": _commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        # PyTorch's own word, which tells the CUDA that it was built for; the package's name may not
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES}
+        | {"torch": torch.__version__},
         "gpu": gpu,
         "cpu_cores": os.cpu_count(),
         "world_size": world_size,

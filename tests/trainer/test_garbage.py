@@ -20,11 +20,13 @@ class Node:
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    thresholds = gc.get_threshold()
-    assert gc.get_freeze_count() == 0
+    thresholds, frozen = (
+        gc.get_threshold(),
+        gc.get_freeze_count(),
+    )  # Python 3.12 freezes some itself
     yield
     assert gc.get_threshold() == thresholds
-    assert gc.get_freeze_count() == 0
+    assert gc.get_freeze_count() <= frozen
 
 
 def old_garbage() -> weakref.ref[Node]:

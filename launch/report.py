@@ -33,6 +33,10 @@ def arguments() -> argparse.Namespace:
     given = parser.parse_args()
     if bool(given.runs) == bool(given.sweep):
         parser.error("name run directories, or a sweep's folder with --sweep")
+    if len(given.runs) < 2 and (given.output or given.names):
+        parser.error(
+            "--output and --names are for several runs; others' reports lie in their folders"
+        )
     return given
 
 
@@ -45,13 +49,16 @@ def sweep_command(folder: Path) -> None:
     from trainer.console import make_console
     from trainer.report.sweep import read_sweep_facts, write_sweep_report
 
-    page = write_sweep_report(folder)
+    facts = read_sweep_facts(folder)
+    page = write_sweep_report(facts)
     if page is None:
-        unfinished = read_sweep_facts(folder).unfinished
-        seen = f"{len(unfinished)} runs, none of them finished"
+        seen = f"{len(facts.unfinished)} runs, none of them finished"
         rule = "a sweep's report is of runs that have come to their end"
         raise DataFault(Fault(str(folder), seen, rule, "Wait for one."))
-    make_console().print(f"page: {page}", soft_wrap=True, markup=False)
+    console = make_console()
+    for name, why in facts.unfinished.items():
+        console.print(f"left out: {name}: {why}", soft_wrap=True, markup=False)
+    console.print(f"page: {page}", soft_wrap=True, markup=False)
 
 
 def command(runs: list[Path], names: list[str] | None, output: Path | None) -> None:
@@ -72,9 +79,15 @@ def command(runs: list[Path], names: list[str] | None, output: Path | None) -> N
         facts = read_run(runs[0])
         page = write_report(facts, diagnose(facts), unchecked(facts))
     else:
+        folder = output or runs[0].parent
         comparison = compare([summarise(read_run(run)) for run in runs], names)
         print_comparison(console, comparison)
-        page = write_comparison(comparison, output or runs[0].parent)
+        try:
+            page = write_comparison(comparison, folder)
+        except OSError as error:
+            seen = f"{folder}: {error.strerror or error}"
+            rule = "comparison.html and comparison.png are written there"
+            raise DataFault(Fault("--output", seen, rule, "Name a folder.")) from error
     console.print(f"page: {page}", soft_wrap=True, markup=False)
 
 

@@ -10,8 +10,19 @@ import shutil
 from datetime import timedelta
 from pathlib import Path
 
-from data_modules.faults import ConfigFault
+from data_modules.faults import ConfigFault, DataFault, Fault
 from launch.composing import report_faults
+
+#: Any of these tells of a run that was started or submitted.
+_LEFT_BY_RUNS = (
+    "config.yaml",
+    "plan.json",
+    "metrics.jsonl",
+    "alive",
+    "log",
+    "slurm",
+    "stopped.json",
+)
 
 
 def arguments() -> argparse.Namespace:
@@ -75,11 +86,15 @@ def runs_of(folder: Path) -> list[Path]:
     """The run directories of a sweep, stems first; any other folder is one itself.
 
     Raises:
-        DataFault: what the sweep consists of is damaged.
+        DataFault: the folder is neither, or what the sweep consists of is damaged.
     """
     from trainer import sweep_record
 
     if not (folder / sweep_record.FILE).is_file():
+        if folder.is_dir() and not any((folder / name).exists() for name in _LEFT_BY_RUNS):
+            rule = "it names a run directory, or a sweep's folder"
+            remedy = "Name the folder that holds metrics.jsonl, such as outputs/<run_name>."
+            raise DataFault(Fault(str(folder), "nothing of a run is in it", rule, remedy))
         return [folder]
     sweep = sweep_record.read_sweep(folder)
     return [folder / one.folder for one in (*sweep.stems, *sweep.runs)]

@@ -26,6 +26,8 @@ from trainer.config.schema import ClusterKind, Config
 from trainer.run_directory import RunDirectory
 
 _MULTIRUN = ("-m", "--multirun")
+#: What SLURM is told of a job behind another one, whose id is its answer to the command before.
+_BEHIND = ("--dependency=afterok:JOB_BEFORE", "--kill-on-invalid-dep=yes")
 
 
 def main(given: list[str]) -> int:
@@ -82,8 +84,10 @@ def _to_slurm(config: Config, overrides: Sequence[str]) -> int:
     else:
         jobs = [whole(config, overrides)]
     if config.cluster.dry_run:
-        for job in jobs:
-            _show(sbatch.command(job), sbatch.environment(job))
+        for number, job in enumerate(jobs):
+            waits = _BEHIND if number else ()
+            program, *words = sbatch.command(job)
+            _show([program, *waits, *words], sbatch.environment(job))
         print(f"\n# slurm/train.sbatch\n{SCRIPT.read_text('utf-8')}")
         return 0
     record.refuse_twice(run)

@@ -26,7 +26,8 @@ class Progress:
     """How far a run is.
 
     Attributes:
-        state: ``finished``, ``running``, ``stopped``, ``failed``, ``not running`` or ``not started``.
+        state: ``finished``, ``running``, ``stopped``, ``failed``, ``not running``, ``not started``, or
+            ``damaged`` where its files say what no run writes.
         words: more about the state: where it is, or why it is not running.
         phase: of the newest step; "" before the first.
         step: steps done.
@@ -55,13 +56,19 @@ def progress_of(root: Path) -> Progress:
     """
     if not root.is_dir():
         raise DataFault(Fault(str(root), "no such directory", "it names a run directory"))
-    run = RunDirectory(root)
+    try:
+        return _progress(RunDirectory(root))
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        return Progress("damaged", f"{type(error).__name__}: {error}")
+
+
+def _progress(run: RunDirectory) -> Progress:
     state, words = _state(run)
     steps = [one for one in _lines(run.metrics) if "tokens_per_second" in one]
     if not steps:
         return Progress(state, words)
     newest = steps[-1]
-    plan = (_read(root / "plan.json") or {}).get("phases", {})
+    plan = (_read(run.root / "plan.json") or {}).get("phases", {})
     here: dict[str, Any] = plan.get(newest["phase"], {})
     last_step = max((one["last_step"] for one in plan.values()), default=newest["step"])
     left = max(0, last_step - newest["step"])
@@ -94,9 +101,21 @@ def _state(run: RunDirectory) -> tuple[str, str]:
     if sign["state"] in (signs.State.failed, signs.State.lost):
         return "failed", f"{who}: {sign['words']}"
     silent = time.time() - datetime.strptime(sign["time"], "%Y-%m-%dT%H:%M:%S%z").timestamp()
+    seen = f"{who} was last seen {silent:.0f} s ago at '{sign['place']}'"
     if sign["state"] == signs.State.done or silent > _SILENT_SECONDS:
-        return "not running", f"{who} was last seen {silent:.0f} s ago at '{sign['place']}'"
+        return "not running", seen
+    if _is_gone(sign["identity"]):
+        return "not running", f"{seen}, and its process is gone"
     return "running", f"{who}: {sign['place']}"
+
+
+def _is_gone(identity: dict[str, Any]) -> bool:
+    """Whether a process that told of itself has ended, as far as can be seen from here."""
+    try:
+        known = signs.Identity(**identity)
+    except TypeError:  # another version's
+        return False
+    return known.is_gone(signs.Identity.of_this_process(known.rank))
 
 
 def _main_sign(run: RunDirectory) -> dict[str, Any] | None:

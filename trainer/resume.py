@@ -264,14 +264,19 @@ def _order_faults(config: Config, state: TrainerState) -> Iterator[Fault]:
 
 def made_by(config: Config, run: RunDirectory) -> bool:
     """Whether what lies in a run directory was made by this configuration, as its ``config.yaml`` tells."""
+    made, now = made_config(run), yaml.safe_load(to_yaml(config))
+    return made is not None and all(
+        made.get(key) == now[key] for key in now if key not in _NOT_MAKING
+    )
+
+
+def made_config(run: RunDirectory) -> dict[str, Any] | None:
+    """What ``config.yaml`` of a run directory says; None where there is none, or it is damaged."""
     try:
         made = yaml.safe_load((run.root / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
-        return False
-    now = yaml.safe_load(to_yaml(config))
-    return isinstance(made, dict) and all(
-        made.get(key) == now[key] for key in now if key not in _NOT_MAKING
-    )
+        return None
+    return made if isinstance(made, dict) else None
 
 
 def plan_faults(

@@ -221,8 +221,16 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
+    found = []
     with path.open(encoding="utf-8") as file:  # str.splitlines also splits inside texts, at U+2028
-        return [json.loads(line) for line in file if line.endswith("\n")]
+        for number, line in enumerate(file, 1):
+            if not line.endswith("\n"):
+                break
+            try:
+                found.append(json.loads(line))
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from error
+    return found
 
 
 def write_json_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:

@@ -16,6 +16,8 @@ from trainer.run_directory import INITIAL, RunDirectory, read_json, read_json_li
 
 Read = TypeVar("Read")
 
+_REMEDY = "Take the file from a copy, or leave the run out."
+
 
 @dataclass(frozen=True)
 class RunFacts:
@@ -76,10 +78,15 @@ def read_run(root: Path) -> RunFacts:
         )
     config = _whole(root / "config.yaml", _read_config)
     plan = _whole(root / "plan.json", _read_plan)
-    metrics = _whole(run.metrics, read_json_lines)
+    metrics = _whole(run.metrics, _read_metrics)
+    order, planned = list(config["curriculum"]["phases"]), _planned(plan)
+    if not set(planned) <= set(order):
+        seen = f"its phases are {', '.join(order) or 'none'}"
+        rule = f"plan.json beside it has {', '.join(planned)}"
+        raise DataFault(Fault(str(root / "config.yaml"), seen, rule, _REMEDY))
     evaluations = {
         column: _whole(run.evaluation(column), results.load)
-        for column in (INITIAL, *_phases_so_far(list(config["curriculum"]["phases"]), plan))
+        for column in (INITIAL, *_phases_so_far(order, planned))
         if run.evaluation(column).is_file()
     }
     return RunFacts(
@@ -110,7 +117,7 @@ def _whole(path: Path, read: Callable[[Path], Read]) -> Read:
                 str(path),
                 f"it cannot be read ({seen})",
                 "a run's files are as polyphase wrote them",
-                "Take the file from a copy, or leave the run out.",
+                _REMEDY,
             )
         ) from error
 
@@ -123,15 +130,27 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _read_plan(path: Path) -> dict[str, Any]:
     plan: dict[str, Any] = read_json(path)
-    dict(plan["phases"])
+    dict(plan["phases"]), dict(plan.get("later", {}))
     return plan
 
 
-def _phases_so_far(order: list[str], plan: dict[str, Any]) -> list[str]:
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    found = read_json_lines(path)
+    for number, entry in enumerate(found, 1):
+        loss = entry.get("loss", 0.0)
+        if not isinstance(entry["step"], int) or not isinstance(loss, int | float):
+            raise ValueError(f"line {number}: step {entry['step']!r}, loss {loss!r}")
+    return found
+
+
+def _planned(plan: dict[str, Any]) -> list[str]:
+    return [*plan["phases"], *plan.get("later", {})]
+
+
+def _phases_so_far(order: list[str], planned: list[str]) -> list[str]:
     """The planned phases, behind those that the curriculum has before them.
 
     What else lies in the directory is of an earlier run, and of other weights.
     """
-    planned = [*plan["phases"], *plan.get("later", {})]
     before = order[: order.index(planned[0])]
     return [*(name for name in before if name not in planned), *planned]

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from data_modules.faults import ConfigFault, Fault
 from launch.submission import sbatch
@@ -25,7 +26,13 @@ def submit(job: Job | ArrayJob) -> int:
     """
     folder = job.log if isinstance(job, ArrayJob) else sbatch.log_folder(job.run)
     folder.mkdir(parents=True, exist_ok=True)
-    answer = _ask(sbatch.command(job), sbatch.environment(job))
+    try:
+        answer = _ask(sbatch.command(job), sbatch.environment(job))
+    except ConfigFault:
+        with suppress(OSError):  # there is more in them
+            folder.rmdir()
+            folder.parent.rmdir()
+        raise
     number = answer.strip().split(";")[0]  # ID, or ID;CLUSTER
     assert number.isdecimal(), answer
     return int(number)

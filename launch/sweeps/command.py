@@ -14,7 +14,7 @@ from launch.sweeps.composed import quoted
 from launch.sweeps.grid import run_grid
 from launch.sweeps.here import shares
 from launch.sweeps.members import member
-from launch.sweeps.nodes import Places
+from launch.sweeps.nodes import RUNS, Places
 from launch.sweeps.syntax import Asked, read
 from trainer.config.schema import ClusterKind, Config, SweepKind
 from trainer.config.validate_sweep import search_faults, sweep_faults
@@ -27,7 +27,8 @@ def sweep(overrides: list[str]) -> int:
         overrides: as ``launch/train.py`` takes them, some with several values in Hydra's syntax.
 
     Returns:
-        0 if all runs are finished, or handed over; 1 if any failed; 98 or 99 if it was asked to leave.
+        0 if all runs are finished, or handed over; 1 if any failed or is damaged; 98 or 99 if it was
+        asked to leave.
 
     Raises:
         ConfigFault: with all faults of all runs, before any is trained.
@@ -48,8 +49,8 @@ def sweep(overrides: list[str]) -> int:
         return _run(asked, overrides, settings, places)
     with _alone(root):
         code = _run(asked, overrides, settings, places)
-        _report(root)
-    return code
+        is_whole = draw_report(root)
+    return code or int(not is_whole)
 
 
 def _run(asked: Asked, overrides: Sequence[str], settings: Config, places: Places) -> int:
@@ -109,10 +110,15 @@ def _alone(root: Path) -> Iterator[None]:
         lock.release()
 
 
-def _report(root: Path) -> None:
-    """Draw what there is to be seen."""
-    from trainer.report.sweep import write_sweep_report
+def draw_report(root: Path) -> bool:
+    """Draw what there is to be seen; whether no finished run had to be left out as damaged."""
+    from trainer.report.sweep import read_sweep_facts, write_sweep_report
 
-    page = write_sweep_report(root)
+    facts = read_sweep_facts(root)
+    page = write_sweep_report(facts)
+    for name in facts.damaged:
+        again = f"Without {root / RUNS / name} the same command trains that run again."
+        print(f"DAMAGED, not in the report: {facts.unfinished[name]} {again}", flush=True)
     if page is not None:
         print(f"page: {page}", flush=True)
+    return not facts.damaged

@@ -95,14 +95,26 @@ def refuse_other(earlier: SweepRecord, now: SweepRecord, places: Places, is_same
     """
     if is_same and earlier.kind == now.kind and earlier.settings == now.settings:
         return
-    raise ConfigFault(
-        Fault(
-            "sweep.directory",
-            f"{places.root} was started with: {' '.join(earlier.asked)}",
-            f"a sweep goes on with the same settings; now they are: {' '.join(now.asked)}",
-            "Name another folder with sweep.directory=... or run_name=...; or remove that one.",
-        )
+    before, after = (
+        [
+            word
+            for word in one.asked
+            if word not in ("cluster.dry_run=true", "cluster.dry_run=false")
+        ]
+        for one in (earlier, now)
     )
+    if before == after:
+        seen = (
+            f"{places.root} was started with the same overrides, but they composed other settings"
+        )
+        rule = (
+            "a sweep goes on with the same settings; files in conf/ or polyphase have changed since"
+        )
+    else:
+        seen = f"{places.root} was started with: {' '.join(before)}"
+        rule = f"a sweep goes on with the same settings; now they are: {' '.join(after)}"
+    remedy = "Name another folder with sweep.directory=... or run_name=...; or remove that one."
+    raise ConfigFault(Fault("sweep.directory", seen, rule, remedy))
 
 
 def show(nodes: Sequence[Node]) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_modules.faults import DataFault, Fault
 from launch.sweeps.composed import Composed, compose_all, quoted
 from launch.sweeps.members import Member
 from launch.sweeps.stems import Stem, Tree, digest, shared
 from trainer.config.schema import Config
-from trainer.resume import made_by
+from trainer.resume import made_by, made_config
 from trainer.run_directory import RunDirectory
 from trainer.sweep_record import RunRecord
 
@@ -49,9 +50,20 @@ class Node:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it has come to its end, by the same configuration: the report is written last."""
+        """Whether it has come to its end, by the same configuration: the report is written last.
+
+        Raises:
+            DataFault: its configuration cannot be read, so that nobody knows.
+        """
         run = RunDirectory(self.run)
-        return run.report.is_file() and made_by(self.config, run)
+        if not run.report.is_file():
+            return False
+        if made_config(run) is None:
+            seen = "damaged, or gone"
+            rule = "it tells what the finished run beside it was made by"
+            remedy = f"Remove {self.run}: the same command then trains that run again."
+            raise DataFault(Fault(str(run.root / "config.yaml"), seen, rule, remedy))
+        return made_by(self.config, run)
 
     def record(self) -> RunRecord:
         """What ``sweep.json`` says of it."""

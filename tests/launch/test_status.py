@@ -82,3 +82,10 @@ def test_a_sweep_is_its_runs(
 def test_a_folder_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(DataFault, match="no such directory"):
         status.command([tmp_path / "none"])
+
+
+def test_a_folder_of_something_else_is_a_fault(tmp_path: Path) -> None:
+    """A wrong path must not look like a run that waits."""
+    (tmp_path / "run").mkdir()
+    with pytest.raises(DataFault, match="nothing of a run is in it"):
+        status.command([tmp_path])

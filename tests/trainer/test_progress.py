@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from data_modules.faults import DataFault
 from trainer.progress import progress_of
 from trainer.run_directory import write_json, write_json_lines
+from trainer.watchdog.signs import Identity
 
 PLAN = {
     "phases": {
@@ -110,3 +113,30 @@ def test_a_damaged_file_hides_nothing_else(run: Path, name: str) -> None:
         file.write('{"step": 43, "pha')  # half written
     now = progress_of(run)
     assert (now.phase, now.step, now.loss) == ("hard", 42, 0.75)
+
+
+DAMAGES = {
+    "plan.json": '{"phases": []}',
+    "alive/rank_0.json": '{"state": "failed"}',
+    "metrics.jsonl": '{"tokens_per_second": 0, "step": 1, "tokens": 5}',
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_files_that_say_what_no_run_writes_are_told(run: Path, name: str) -> None:
+    sign(run, "running")
+    (run / name).write_text(DAMAGES[name], encoding="utf-8")
+    now = progress_of(run)
+    assert now.state == "damaged"
+    assert re.match(r"(Key|Attribute)Error: ", now.words)
+
+
+def test_a_process_that_is_gone_does_not_run(run: Path) -> None:
+    """However new its sign of life is: kill -9 leaves it as it was."""
+    sign(run, "running")
+    told = json.loads((run / "alive/rank_0.json").read_text(encoding="utf-8"))
+    here = asdict(Identity.of_this_process(0))
+    for identity, state in ((here, "running"), (here | {"born": "1"}, "not running")):
+        write_json(run / "alive/rank_0.json", told | {"identity": identity})
+        assert progress_of(run).state == state
+    assert progress_of(run).words.endswith("and its process is gone")

@@ -64,9 +64,9 @@ DAMAGES = {
     "config.yaml": ("curriculum: [", "ParserError"),
     "plan.json": ("", "JSONDecodeError"),
     "environment.json": ("{", "JSONDecodeError"),
-    "metrics.jsonl": ('{"step": 1\n', "JSONDecodeError"),
+    "metrics.jsonl": ('{"step": 1}\n{"step": 2, "loss": "abc"}\n', "line 2: step 2, loss 'abc'"),
     "phases/mix/evaluation.json": ('{"tasks": {"qa": {}}}', "KeyError"),
-    "faults.jsonl": ("\x00\n", "JSONDecodeError"),
+    "faults.jsonl": ("\x00\n", "line 1: "),
 }
 
 
@@ -81,3 +81,10 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
     (fault,) = caught.value.faults
     assert fault.where == str(tmp_path / name)
     assert kind in fault.seen
+
+
+def test_a_plan_of_other_phases_is_told(tmp_path: Path) -> None:
+    made(tmp_path, ["mix"], [], (INITIAL, "mix"))
+    write_text(tmp_path / "config.yaml", "curriculum:\n  phases: {}\n")
+    with pytest.raises(DataFault, match=r"its phases are none; plan\.json beside it has mix"):
+        read_run(tmp_path)

@@ -53,6 +53,7 @@ class SweepFacts:
         front: of several objectives, the points that no other beats in all.
         measures: what any run was measured by, tasks' scores behind the rest.
         unfinished: run -> why it has no figures.
+        damaged: those of them that came to their end, but have lost what tells of it.
     """
 
     folder: Path
@@ -62,6 +63,7 @@ class SweepFacts:
     front: tuple[Point, ...]
     measures: tuple[Measure, ...]
     unfinished: dict[str, str]
+    damaged: tuple[str, ...]
 
     @property
     def objectives(self) -> dict[str, str]:
@@ -97,13 +99,18 @@ def read_sweep_facts(folder: Path) -> SweepFacts:
     record = read_sweep(folder)
     summaries: dict[str, RunSummary] = {}
     unfinished: dict[str, str] = {}
+    damaged: list[str] = []
     for one in record.runs:
         why = _why_unfinished(folder, one)
         if not why:
+            is_read = False
             try:
-                summaries[one.folder] = summarise(read_run(folder / one.folder))
+                run = read_run(folder / one.folder)
+                is_read = True
+                summaries[one.folder] = summarise(run)
             except DataFault as fault:
                 why = str(fault.faults[0])
+                damaged += [] if is_read else [one.name]
         if why:
             unfinished[one.name] = why
     bundles: dict[object, list[tuple[int, RunRecord]]] = {}
@@ -122,6 +129,7 @@ def read_sweep_facts(folder: Path) -> SweepFacts:
         tuple(front),
         tuple(one for one in measures if any(one.key in point.figures for point in points)),
         unfinished,
+        tuple(damaged),
     )
 
 
@@ -192,20 +200,16 @@ def _ranked(
     )
 
 
-def write_sweep_report(folder: Path) -> Path | None:
+def write_sweep_report(facts: SweepFacts) -> Path | None:
     """Write ``sweep.html`` and ``sweep.png``.
 
     Returns:
         The page; None while no run is finished.
-
-    Raises:
-        DataFault: the folder is no sweep's.
     """
     from trainer.report.sweep_page import write_sweep_page
     from trainer.report.sweep_picture import draw_sweep
 
-    facts = read_sweep_facts(folder)
     if not facts.points:
         return None
-    draw_sweep(facts, folder / "sweep.png")
+    draw_sweep(facts, facts.folder / "sweep.png")
     return write_sweep_page(facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ STEM = "stems/mix-specialize-1"
 @pytest.fixture
 def given(small: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Overrides of a sweep whose report is left out."""
-    monkeypatch.setattr(launch.sweeps.command, "_report", lambda root: None)
+    monkeypatch.setattr(launch.sweeps.command, "draw_report", lambda root: True)
     return small
 
 
@@ -116,6 +117,33 @@ def test_another_sweep_is_refused(given: list[str], runner: type[Pretended]) -> 
     more = ["sweep.at_once=2", "cluster.threads_per_rank=1", "logging.console_seconds=5"]
     assert sweep([*given, LR, *more]) == 0
     assert folders(runner) == []
+
+
+@pytest.mark.usefixtures("runner")
+def test_a_sweep_that_is_composed_of_other_files_is_refused(
+    given: list[str], tmp_path: Path
+) -> None:
+    assert sweep([*given, LR]) == 0
+    record = read_sweep(tmp_path / "sweep")
+    record.runs[0].made_by = "other"
+    record.write(tmp_path / "sweep")
+    with pytest.raises(ConfigFault, match="same overrides, but they composed other settings"):
+        sweep([*given, LR, "cluster.dry_run=true"])
+
+
+def test_a_finished_run_whose_configuration_is_gone_is_a_fault(
+    given: list[str], runner: type[Pretended], tmp_path: Path
+) -> None:
+    assert sweep([*given, LR]) == 0
+    runner.started.clear()
+    path = tmp_path / "sweep" / B / "config.yaml"
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(DataFault, match="damaged, or gone") as caught:
+        sweep([*given, LR])
+    assert caught.value.faults[0].where == str(path)
+    shutil.rmtree(path.parent)
+    assert sweep([*given, LR]) == 0
+    assert folders(runner) == [B]
 
 
 def test_all_runs_are_checked_before_any_is_trained(

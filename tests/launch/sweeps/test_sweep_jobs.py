@@ -51,7 +51,7 @@ def slurm(monkeypatch: pytest.MonkeyPatch) -> Slurm:
 
 @pytest.fixture
 def given(small: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(launch.sweeps.command, "_report", lambda root: None)
+    monkeypatch.setattr(launch.sweeps.command, "draw_report", lambda root: True)
     return [
         *small,
         *("cluster=slurm", "cluster.gpus_per_node=0", "cluster.ranks_per_node=1"),

@@ -30,7 +30,7 @@ def near(node: Node, _phases: Sequence[str]) -> float:
 
 @pytest.fixture
 def given(small: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(launch.sweeps.command, "_report", lambda root: None)
+    monkeypatch.setattr(launch.sweeps.command, "draw_report", lambda root: True)
     monkeypatch.setattr(launch.sweeps.search, "objectives_of", objectives_of)
     return [*small, "sweep=search", "sweep.startup_trials=3"]
 

@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from data_modules.faults import DataFault
+from launch.sweeps.command import draw_report
 from tests.trainer.report.made_run import HOSTILE, made_run
 from tests.trainer.report.parsed_page import ParsedPage
 from trainer.report.sweep import read_sweep_facts, write_sweep_report
@@ -91,11 +92,20 @@ def test_seeds_of_one_configuration_are_one_point(grid: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl", "phases/hard/evaluation.json"])
-def test_a_damaged_run_is_left_out_and_said(grid: Path, name: str) -> None:
+def test_a_damaged_run_is_left_out_and_said(
+    grid: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = grid / "runs/order-mixed-seed1" / name
+    assert draw_report(grid)
+    capsys.readouterr()
     path.write_text("{\n", encoding="utf-8")
     facts = read_sweep_facts(grid)
     assert facts.unfinished["order-mixed-seed1"].startswith(f"{path}: it cannot be read")
+    assert facts.damaged == ("order-mixed-seed1",)
+    assert not draw_report(grid)
+    out = capsys.readouterr().out
+    assert f"DAMAGED, not in the report: {path}: it cannot be read" in out
+    assert f"Without {path.parents[name.count('/')]} the same command" in out
     assert [len(one.runs) for one in facts.points] == [2, 1]
 
 
@@ -155,7 +165,7 @@ def test_places_on_axes(search: Path) -> None:
 
 
 def test_the_page_shows_the_figures_and_loads_nothing(search: Path) -> None:
-    page = write_sweep_report(search)
+    page = write_sweep_report(read_sweep_facts(search))
     assert page == search / "sweep.html"
     assert (search / "sweep.png").stat().st_size > 20_000
     parsed = ParsedPage(page.read_text(encoding="utf-8"))
@@ -184,13 +194,13 @@ def test_what_names_say_is_escaped(tmp_path: Path) -> None:
     assert not {"script", "img", "iframe", "a href"} & parsed.tags
     assert "<script>alert('owned')</script>" in parsed.text
     assert "\u202e" not in parsed.text
-    assert write_sweep_report(tmp_path) is not None, "the picture takes them too"
+    assert write_sweep_report(read_sweep_facts(tmp_path)) is not None, "the picture takes them too"
 
 
 def test_a_sweep_without_a_finished_run_has_no_report(tmp_path: Path) -> None:
     sweep = SweepRecord("made", "grid", [], {}, [WORDS], {"mean": "maximize"})
     sweep.runs.append(RunRecord("a", "runs/a", {ORDER: "mixed"}, [], "x"))
     sweep.write(tmp_path)
-    assert write_sweep_report(tmp_path) is None
+    assert write_sweep_report(read_sweep_facts(tmp_path)) is None
     with pytest.raises(DataFault, match=r"no sweep\.json"):
-        write_sweep_report(tmp_path / "runs")
+        read_sweep_facts(tmp_path / "runs")

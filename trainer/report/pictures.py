@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -99,9 +100,9 @@ def heat(axes: Any, grid: Sequence[Sequence[float]]) -> None:
         for column, value in enumerate(line):
             if value == value:
                 colour = "w" if value < 50 else "k"
-                axes.text(
-                    column, row, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=8
-                )
+                # a format would round half to even: 24.5 down, 25.5 up
+                text = str(math.floor(value + 0.5))
+                axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
 
 
 def _save(facts: RunFacts, name: str, figure: Any) -> None:
@@ -172,6 +173,9 @@ def _leak_map(axes: Any, found: Crosstalk) -> None:
 
 
 def _losses(facts: RunFacts) -> Any:
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
     figure = new_figure(12, 6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.margins(x=0)
@@ -181,7 +185,9 @@ def _losses(facts: RunFacts) -> Any:
     for number, task in enumerate(tasks):
         points = binned(facts.steps, f"loss/{task}", f"tokens/{task}", 80, last)
         points = smoothed(points, 0.6)
-        colour = f"C{number % 10}" if len(tasks) <= _LABELLED else "0.7"
+        # the ten usual colours, then their pale ones
+        shade = to_hex(colormaps["tab20"](number % 10 * 2 + number // 10 % 2))
+        colour = shade if len(tasks) <= _LABELLED else "0.7"
         upper.plot(*zip(*points, strict=True), lw=1, color=colour)
         ends.append((points[-1][1], short(task), colour))
     whole = smoothed(binned(facts.steps, "loss", "tokens", 240, last), 0.85)
@@ -243,7 +249,7 @@ def _mixture(facts: RunFacts) -> Any:
         axes.set_xlabel("% (line: rows asked for)")
     grid[0].set_ylim(len(tasks) - 0.5, -0.5)
     name_ticks(grid[0].yaxis, tasks)
-    grid[-1].legend(loc="lower right")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

@@ -165,11 +165,21 @@ def test_a_dry_run_prints_the_command_and_the_script_and_submits_nothing(
     assert not list(folder.root.rglob("slurm"))
 
 
+def test_a_dry_run_of_a_chain_says_what_waits_for_what(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [*folder.arguments, "cluster=slurm", "cluster.gpus_per_node=0", "global_batch_size=8"]
+    assert submit.main([*given, "cluster.chain=true", "cluster.dry_run=true"]) == 0
+    lines = [one for one in capsys.readouterr().out.splitlines() if one.startswith("env ")]
+    assert ["--dependency=afterok:JOB_BEFORE" in one for one in lines] == [False, True, True]
+
+
 def test_without_slurm_the_fault_says_so(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     given = [*folder.arguments, "cluster=slurm", "cluster.gpus_per_node=0", "global_batch_size=8"]
     with pytest.raises(ConfigFault, match="no sbatch here"):
         submit.main(given)
+    assert not (folder.root / "run").exists(), "nothing looks like a run that waits"
 
 
 def test_faults_are_told_before_anything_is_submitted(folder: Folder) -> None:

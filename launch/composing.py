@@ -34,7 +34,7 @@ CONFIG_NAME = "train"
 _PLAIN_OVERRIDE = re.compile(r"(?!hydra\.)(\w+(?:\.[\w-]+)*)=")
 CONFIG_FOLDER = REPOSITORY / "conf"
 _SELECT = "curriculum.select"
-_FIRST_TELLS_S = 15.0
+_FIRST_TELLS_S = 10.0
 # what Hydra says of its own inside
 _INSIDE = ("full_key:", "object_type=", "reference_type=", "See https://", "Set the environment")
 

@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--stages", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--data")
     parser.add_argument("--tokenizer")
     options = parser.parse_args()
@@ -70,7 +71,8 @@ def main() -> None:
     make_work(work)
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
     for number in range(options.rounds):
-        for stage, settings in SETTINGS.items():
+        for stage in options.stages:
+            settings = SETTINGS[stage]
             for name, more in settings.items():
                 given = [*overrides(work), f"zero={stage}", *more]
                 one = Contender(f"{stage} {name}", "polyphase_run.py", tuple(given))

@@ -37,13 +37,11 @@ SETTINGS: dict[str, dict[str, list[str]]] = {
         "buckets of 5 million": ["zero.reduce_bucket_size=5_000_000"],
         "buckets of 1 million": ["zero.reduce_bucket_size=1_000_000"],
         "reduce to owners": [f"{EXTRA}.use_multi_rank_bucket_allreduce=false"],
-        "gradients not contiguous": [f"{EXTRA}.contiguous_gradients=false"],
         "micro-batches twice as large": ["micro_batch_size=4"],
     },
     "zero3": {
         "as it is": [],
         "buckets of 5 million": ["zero.reduce_bucket_size=5_000_000"],
-        "no prefetch": [f"{EXTRA}.stage3_prefetch_bucket_size=0"],
         "keeps up to a million whole": [f"{EXTRA}.stage3_max_live_parameters=1000000"],
     },
 }

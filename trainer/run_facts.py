@@ -130,7 +130,8 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _read_plan(path: Path) -> dict[str, Any]:
     plan: dict[str, Any] = read_json(path)
-    dict(plan["phases"]), dict(plan.get("later", {}))
+    if not {**plan["phases"], **plan.get("later", {})}:
+        raise ValueError("no phases")
     return plan
 
 

@@ -70,11 +70,14 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "text", "kind"),
+    [(name, *damage) for name, damage in DAMAGES.items()]
+    + [("plan.json", '{"phases": {}}', "no phases"), ("plan.json", '{"phases": 3}', "TypeError")],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, text: str, kind: str) -> None:
     made(tmp_path, ["mix"], [], (INITIAL, "mix"))
     read_run(tmp_path)
-    text, kind = DAMAGES[name]
     write_text(tmp_path / name, text)
     with pytest.raises(DataFault) as caught:
         read_run(tmp_path)

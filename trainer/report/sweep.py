@@ -103,14 +103,14 @@ def read_sweep_facts(folder: Path) -> SweepFacts:
     for one in record.runs:
         why = _why_unfinished(folder, one)
         if not why:
-            is_read = False
+            facts = None
             try:
-                run = read_run(folder / one.folder)
-                is_read = True
-                summaries[one.folder] = summarise(run)
+                facts = read_run(folder / one.folder)
+                summaries[one.folder] = summarise(facts)
             except DataFault as fault:
                 why = str(fault.faults[0])
-                damaged += [] if is_read else [one.name]
+                if facts is None:  # else it is whole, but was not evaluated
+                    damaged.append(one.name)
         if why:
             unfinished[one.name] = why
     bundles: dict[object, list[tuple[int, RunRecord]]] = {}

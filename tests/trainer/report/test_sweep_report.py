@@ -109,6 +109,15 @@ def test_a_damaged_run_is_left_out_and_said(
     assert [len(one.runs) for one in facts.points] == [2, 1]
 
 
+def test_a_run_without_evaluations_is_not_damaged(grid: Path) -> None:
+    for path in (grid / "runs/order-mixed-seed1").rglob("evaluation.json"):
+        path.unlink()
+    facts = read_sweep_facts(grid)
+    assert "no evaluation.json" in facts.unfinished["order-mixed-seed1"]
+    assert facts.damaged == ()
+    assert draw_report(grid)
+
+
 def test_points_are_ranked_by_the_first_objective(search: Path) -> None:
     facts = read_sweep_facts(search)
     found = [one.figures["mean"].value for one in facts.points]
